@@ -1,0 +1,15 @@
+//! The kernel half of observer. One module a source; see ARCHITECTURE.md for the choice of hooks.
+#![no_std]
+#![no_main]
+
+mod census;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

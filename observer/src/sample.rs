@@ -1,0 +1,254 @@
+//! One moment of one target: what collectors make, what `diagnose` reads, what recordings keep.
+//!
+//! Plain data. Times are seconds, sizes are bytes. Field names are those of the JSON interface.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What was lost or left out since the last sample, by name: `torn_reads`, `ring_full`, `stacks_truncated`, ...
+pub type Losses = BTreeMap<String, u64>;
+
+/// One moment of one target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Seconds since observation of this target began, on the monotonic clock.
+    pub at_seconds: f64,
+    /// How long taking it took.
+    pub took_seconds: f64,
+    /// Which life of the target this is: 0, and one more after each exec or restart.
+    pub generation: u32,
+    pub memory: Memory,
+    /// The blocked (and other) groups, at most a few thousand; the smallest beyond that are only counted in `totals`.
+    pub groups: Vec<Group>,
+    pub totals: Totals,
+    /// Futex waits that ended since the last sample; absent without eBPF.
+    pub waits: Option<Waits>,
+    /// Memory that grew, by the stack that first touched it; absent without eBPF.
+    pub growth: Option<Growth>,
+    pub losses: Losses,
+    /// What does not work here, and what it costs the reader.
+    pub degraded: Vec<Degraded>,
+}
+
+/// Who is observed. Does not change while one process image lives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Process id (tgid) in observer's own PID namespace.
+    pub pid: u32,
+    /// Process id in the target's innermost PID namespace, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace_pid: Option<u32>,
+    pub comm: String,
+    pub exe: String,
+    pub runtime: Runtime,
+    /// RFC 3339.
+    pub started_at: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// `go`, `native`, `java`, `python`, `node`.
+    pub name: String,
+    /// As the runtime writes it: `go1.27.3`.
+    pub version: Option<String>,
+    /// No symbol table.
+    #[serde(default)]
+    pub stripped: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    pub resident_bytes: u64,
+    /// Resident and swapped anonymous memory (RssAnon + VmSwap).
+    pub anonymous_bytes: u64,
+    /// The lowest memory limit of the target's cgroups, v1 or v2.
+    pub limit_bytes: Option<u64>,
+    /// What counts against `limit_bytes` now (the whole cgroup).
+    #[serde(default)]
+    pub limit_usage_bytes: Option<u64>,
+    pub go: Option<GoMemory>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GoMemory {
+    /// Spans in use (`MemStats.HeapInuse`).
+    pub heap_in_use_bytes: u64,
+    /// Objects in those spans, garbage not yet swept included (`MemStats.HeapAlloc`).
+    pub heap_objects_bytes: u64,
+    /// Spans of goroutine stacks (`MemStats.StackInuse`).
+    pub stack_in_use_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Every live goroutine, also those in no group of the sample.
+    pub goroutines: Option<u64>,
+    pub threads: u64,
+    /// Distinct groups before the sample was bounded.
+    pub groups: u64,
+    /// Members of the groups that were left out.
+    pub members_left_out: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupKind {
+    #[default]
+    Goroutine,
+    Thread,
+}
+
+/// Identifies a group over samples and observer's restarts: a hash of kind, wait reason and symbolized stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u64);
+
+impl Serialize for GroupId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Goroutines or threads with the same stack, state, wait reason and creator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    pub id: GroupId,
+    pub kind: GroupKind,
+    /// `waiting`, `syscall`, `runnable`, `running`, `preempted`, `leaked` for goroutines; `sleeping`, ... for threads.
+    pub state: String,
+    /// By its own name in the runtime (`chan send`) or the futex operation; empty where there is none.
+    pub wait_reason: String,
+    pub count: u64,
+    /// Members that came since the last sample. In a first sample: 0.
+    #[serde(default)]
+    pub joined: u64,
+    /// Members that were in this group at the last sample and no longer are.
+    #[serde(default)]
+    pub left: u64,
+    /// Members that stayed but ran in between (a worker that took a job and waits again).
+    #[serde(default)]
+    pub moved: u64,
+    /// The longest wait of a member: the runtime's own clock where it has one, else since observer first saw it wait.
+    pub oldest_wait_seconds: Option<f64>,
+    /// Stacks of all members.
+    pub stack_bytes: u64,
+    /// Memory that only the members keep reachable, all members together; absent where nothing measured it.
+    pub retained_bytes: Option<u64>,
+    /// How `retained_bytes` came about.
+    #[serde(default)]
+    pub retained: Option<Retained>,
+    /// Innermost first.
+    pub frames: Arc<[Frame]>,
+    pub created_by: Option<Place>,
+    pub waits_on: Option<WaitsOn>,
+}
+
+/// The heap that members of a group keep, estimated from some of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retained {
+    /// Members whose reachable objects were followed.
+    pub sampled_members: u64,
+    /// Mean heap bytes a member reaches that no global, no other group and no other sampled member reaches.
+    pub exclusive_bytes_per_member: f64,
+    /// Mean heap bytes only this member reaches, though something global reaches them too.
+    pub also_global_bytes_per_member: f64,
+    /// Standard error of the mean of `exclusive_bytes_per_member`.
+    pub standard_error_bytes: f64,
+    /// Members whose walk hit a bound: the true figure is larger.
+    pub truncated_members: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// Fully qualified (`checkout.(*Quoter).fetch`); empty where it is unknown: then `module` and `address` say what is known.
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    /// The file the code lies in, and its build id where no function is known: `libfoo.so`.
+    pub module: Option<String>,
+    /// File-relative address (as `nm` prints) inside `module`, or the plain address without one.
+    pub address: u64,
+    /// Compiled into the next frame.
+    pub inlined: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+}
+
+/// What the members of a group wait on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaitsOn {
+    /// `channel`, `mutex`, `rwmutex`, `cond`, `waitgroup`, `semaphore`, `futex`, ...
+    pub kind: String,
+    /// Different objects that the members wait on.
+    pub objects: u64,
+    /// `*checkout.quote`.
+    pub element_type: Option<String>,
+    /// Of the channel, when all have the same.
+    pub capacity: Option<u64>,
+    /// Who holds it, where that can be known.
+    pub owner: Option<String>,
+    /// The address, when there is only one object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
+    /// What else is known, in words: `one sender each, no receiver`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Futex waits of the target that ended, since observation began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    pub ended: u64,
+    /// `[i]` counts waits of 2^i to 2^(i+1) microseconds (`[0]` also shorter ones).
+    pub log2_microseconds: Vec<u64>,
+}
+
+/// Memory that became real, since observation began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Page faults of the target (counted, not sampled).
+    pub page_faults: u64,
+    /// One fault of so many is sampled.
+    pub sample_period: u64,
+    pub sites: Vec<GrowthSite>,
+    pub mapped: Mapped,
+}
+
+/// Memory that is still there, by the stack that first touched it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GrowthSite {
+    pub frames: Arc<[Frame]>,
+    pub bytes: u64,
+    /// `mmap`, `brk`, `mprotect` or `fault`.
+    pub via: String,
+}
+
+/// Bytes of address space that changed hands, by call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// `exact` (every call traced) or `maps` (difference of the memory map between samples).
+    pub source: String,
+    pub mapped_bytes: BTreeMap<String, u64>,
+    pub unmapped_bytes: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// `ebpf`, `growth`, `goroutines`, `symbols`, ...
+    pub feature: String,
+    pub reason: String,
+    pub remedy: String,
+}

@@ -1,0 +1,4 @@
+//! Who is observed: found, identified, and read from with bounds.
+
+pub mod maps;
+pub mod memory;

@@ -1,4 +1,9 @@
 //! Who is observed: found, identified, and read from with bounds.
 
+pub mod find;
+pub mod identity;
 pub mod maps;
 pub mod memory;
+pub mod stat;
+
+pub use identity::Target;

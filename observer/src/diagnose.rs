@@ -1,1 +1,104 @@
-//! TODO
+//! From samples to a verdict: who keeps the memory, how sure that is, and what is not known.
+//!
+//! Pure: no I/O, no clock, no kernel. Imports `sample` and nothing else of the crate, so that every case that ever went
+//! wrong can be kept as a recorded series ([`recording`]) and replayed. A [`History`] takes each sample as it comes and
+//! stays small; [`diagnose`] may be called at any time, costs about a millisecond for a thousand groups, and says the
+//! same for the same samples.
+
+mod attribution;
+mod cause;
+mod drain;
+mod history;
+mod memory;
+pub mod number;
+pub mod recording;
+pub mod site;
+mod trend;
+mod verdict;
+
+use serde::{Deserialize, Serialize};
+
+pub use history::{GroupPoint, GroupSeries, History, MemoryPoint};
+pub use memory::MemoryTrend;
+pub use verdict::diagnose;
+
+use crate::sample::{Degraded, Group, GrowthSite, Losses, Place, TargetInfo};
+
+/// Version of the JSON document: fields are added, never changed.
+pub const SCHEMA: &str = "observer.diagnosis/1";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// At least one group grows and does not drain.
+    Leak,
+    /// Memory grows, and no group accounts for it.
+    Growing,
+    Stable,
+    InsufficientData,
+}
+
+/// All that can be said of a target; what every renderer shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    pub schema: String,
+    pub target: TargetInfo,
+    pub window_seconds: f64,
+    pub samples: u64,
+    pub verdict: Verdict,
+    /// The verdict in one sentence, and what follows from it.
+    pub sentence: String,
+    pub second_sentence: String,
+    /// The target ended while it was observed.
+    pub exited: bool,
+    /// Lives of the target before the one that is judged.
+    pub restarts: u32,
+    pub memory: MemoryTrend,
+    pub culprits: Vec<Culprit>,
+    /// The largest groups that are not to blame, and why not.
+    pub not_the_cause: Vec<Bystander>,
+    pub growth_sites: Vec<GrowthSite>,
+    pub deadlocks: Vec<Deadlock>,
+    /// What else a reader should know.
+    pub notes: Vec<String>,
+    pub losses: Losses,
+    pub degraded: Vec<Degraded>,
+}
+
+/// A group that leaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Culprit {
+    pub group: Group,
+    /// The innermost frame of the target's own code: the line to look at.
+    pub site: Option<Place>,
+    pub growth_per_second: f64,
+    /// What each member keeps, its companions in `in_step` included.
+    pub bytes_per_member: f64,
+    /// One standard error of it.
+    pub bytes_error: Option<f64>,
+    /// The evidence that it rests on.
+    pub bytes_source: String,
+    pub stack_bytes_per_member: f64,
+    pub heap_bytes_per_member: f64,
+    /// Of the growth of memory in use, 0 to 1.
+    pub share_of_growth: f64,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Sentences with their numbers.
+    pub evidence: Vec<String>,
+    /// Groups that leak because this one does.
+    pub in_step: Vec<Group>,
+}
+
+/// A group that is not to blame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bystander {
+    pub group: Group,
+    pub why: String,
+}
+
+/// Threads that wait for each other in a circle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlock {
+    pub description: String,
+}

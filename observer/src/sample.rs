@@ -133,6 +133,10 @@ pub struct Group {
     /// Members that were in this group at the last sample and no longer are.
     #[serde(default)]
     pub left: u64,
+    /// Of those that left, how many ended altogether (the goroutine or thread is gone); the rest went to another
+    /// group. Absent where the source does not tell: then every one that left counts as ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
     /// Members that stayed but ran in between (a worker that took a job and waits again).
     #[serde(default)]
     pub moved: u64,

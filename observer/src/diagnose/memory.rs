@@ -1,0 +1,165 @@
+//! The memory curve: how it ran, whether it still rises, and how fast what lives in it grows.
+//!
+//! Reads memory points, gives a [`MemoryTrend`]. In a garbage collected target the curve is a sawtooth: what counts is
+//! the line through its troughs, right after collections. A cache that fills, a sawtooth and a start-up all rise for a
+//! while; only a rise that is still going on at the end, at the pace it had, is called one.
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{History, MemoryPoint};
+use super::trend::{self, Point};
+use crate::sample::Memory;
+
+/// Values of the curve kept for drawing.
+const CURVE_POINTS: usize = 60;
+/// Rises below this are the noise of allocators.
+const LEAST_RISE_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
+
+/// The memory of the target over the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryTrend {
+    /// Resident at the first and the last sample.
+    pub first_bytes: u64,
+    pub last_bytes: u64,
+    /// Robust slope of resident memory since its last big drop.
+    pub slope_bytes_per_second: f64,
+    /// What `live_*` measure: `heap after collections and stacks`, `heap and stacks, garbage included`,
+    /// `anonymous memory`.
+    pub live_basis: String,
+    /// The same slope for what is in use.
+    pub live_slope_bytes_per_second: f64,
+    /// Collections of garbage seen as falls of the heap.
+    pub collections: u64,
+    /// Garbage is not part of `live_*`, as far as can be told.
+    pub live_is_certain: bool,
+    /// The rise is beyond noise and goes on at the end of the window.
+    pub still_rising: bool,
+    pub limit_bytes: Option<u64>,
+    /// What counts against the limit now.
+    pub limit_usage_bytes: Option<u64>,
+    /// Until the limit at the present slope; absent when nothing grows or nothing limits.
+    pub seconds_to_limit: Option<f64>,
+    /// Resident memory, evenly spaced in time.
+    pub curve: Vec<u64>,
+}
+
+/// A trend, and the points it rests on.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub trend: MemoryTrend,
+    /// Lower envelope of what is in use.
+    pub floor: Vec<Point>,
+}
+
+fn in_use(memory: &Memory) -> f64 {
+    match &memory.go {
+        Some(go) => {
+            let heap = if go.heap_objects_bytes > 0 { go.heap_objects_bytes } else { go.heap_in_use_bytes };
+            heap as f64 + go.stack_in_use_bytes as f64
+        }
+        None => memory.anonymous_bytes as f64,
+    }
+}
+
+fn series(points: &[MemoryPoint], value: impl Fn(&Memory) -> f64) -> Vec<Point> {
+    points.iter().map(|p| Point { at: p.at, value: value(&p.memory) }).collect()
+}
+
+/// The part after the last fall by a quarter: what is gone says nothing about what grows.
+fn since_last_drop(points: &[Point]) -> &[Point] {
+    let mut start = 0;
+    let mut peak = 0.0f64;
+    for (place, point) in points.iter().enumerate() {
+        if point.value < 0.75 * peak {
+            start = place;
+            peak = point.value;
+        }
+        peak = peak.max(point.value);
+    }
+    let rest = points.get(start..).unwrap_or_default();
+    // Too short to say anything: then the whole.
+    if rest.len() < 8 { points } else { rest }
+}
+
+pub fn read(history: &History) -> Reading {
+    let points = history.memory();
+    let resident = series(points, |m| m.resident_bytes as f64);
+    let used = series(points, in_use);
+    let collected = points.iter().any(|p| p.memory.go.is_some());
+    let slope = trend::slope(since_last_drop(&resident));
+    let last = points.last().map(|p| p.memory.clone()).unwrap_or_default();
+
+    let window = history.window_seconds();
+    let troughs = if collected { trend::troughs(&used, 256.0 * 1024.0) } else { Vec::new() };
+    let spans = |points: &[Point]| match (points.first(), points.last()) {
+        (Some(first), Some(last)) => last.at - first.at,
+        _ => 0.0,
+    };
+    let certain = !collected || (troughs.len() >= 2 && spans(&troughs) >= 0.3 * window);
+    let floor = match (collected, certain) {
+        (true, true) if troughs.len() > 12 => trend::envelope(&troughs, 12),
+        (true, true) => troughs.clone(),
+        (true, false) => used.clone(),
+        (false, _) => since_last_drop(&trend::envelope(&used, points.len().clamp(1, 60))).to_vec(),
+    };
+    let live_slope = trend::slope(&floor);
+    let basis = match (collected, certain) {
+        (true, true) => "heap after collections and stacks",
+        (true, false) => "heap and stacks, garbage included",
+        (false, _) => "anonymous memory",
+    };
+    let still_rising =
+        if collected && certain { rises(&floor, &used, window) } else { rises(&used, &used, window) };
+    let usage = last.limit_usage_bytes.unwrap_or(last.resident_bytes);
+    let pace = if slope > 0.0 { slope } else { live_slope };
+    let seconds_to_limit = last
+        .limit_bytes
+        .filter(|_| pace > 0.0)
+        .map(|limit| limit.saturating_sub(usage) as f64 / pace)
+        .filter(|seconds| seconds.is_finite());
+    let trend = MemoryTrend {
+        first_bytes: points.first().map_or(0, |p| p.memory.resident_bytes),
+        last_bytes: last.resident_bytes,
+        slope_bytes_per_second: finite(slope),
+        live_basis: basis.to_owned(),
+        live_slope_bytes_per_second: finite(live_slope),
+        collections: troughs.len() as u64,
+        live_is_certain: certain,
+        still_rising,
+        limit_bytes: last.limit_bytes,
+        limit_usage_bytes: last.limit_usage_bytes,
+        seconds_to_limit,
+        curve: curve(&resident),
+    };
+    Reading { trend, floor }
+}
+
+/// Beyond noise, in every part of the window, and not levelling off.
+fn rises(floor: &[Point], used: &[Point], window: f64) -> bool {
+    let (Some(first), Some(last)) = (floor.first(), floor.last()) else { return false };
+    let parts = trend::envelope(floor, 6);
+    if parts.len() < 3 || last.at - first.at < 0.3 * window {
+        return false;
+    }
+    let rise = parts[parts.len() - 1].value - parts[0].value;
+    let ups = parts.windows(2).filter(|pair| pair[1].value > pair[0].value + 0.02 * rise).count();
+    let slope = trend::slope(floor);
+    let enough =
+        rise >= LEAST_RISE_BYTES.max(0.03 * parts[0].value) && rise >= 4.0 * trend::scatter(floor, slope);
+    let steady = ups * 5 >= (parts.len() - 1) * 4;
+    let [one, _, three] = trend::thirds(&parts);
+    // The end of the window, too, must lie above what came before: a fall there ends the rise.
+    let end = used.last().map_or(0.0, |p| p.value);
+    enough && steady && three >= 0.5 * one && three >= 0.12 * rise && end >= parts[parts.len() / 2].value
+}
+
+fn curve(points: &[Point]) -> Vec<u64> {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
+    let wanted = points.len().min(CURVE_POINTS);
+    let step = (last.at - first.at) / wanted.saturating_sub(1).max(1) as f64;
+    (0..wanted).map(|place| trend::value_at(points, first.at + step * place as f64).max(0.0) as u64).collect()
+}
+
+pub fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}

@@ -1,0 +1,195 @@
+//! Where, in the target's own code, a group is: the frame to name in a sentence.
+//!
+//! Reads frames, gives places. The innermost frame is often the library's (`sync.(*Mutex).Lock`), the line to fix is
+//! in the first frame that is not.
+
+use crate::sample::{Frame, Group, GroupKind, Place};
+
+/// Top-level directories of Go's standard library.
+const GO_STANDARD: [&str; 46] = [
+    "archive",
+    "bufio",
+    "builtin",
+    "bytes",
+    "cmp",
+    "compress",
+    "container",
+    "context",
+    "crypto",
+    "database",
+    "debug",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "go",
+    "hash",
+    "html",
+    "image",
+    "index",
+    "internal",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "reflect",
+    "regexp",
+    "runtime",
+    "slices",
+    "sort",
+    "strconv",
+    "strings",
+    "sync",
+    "syscall",
+    "testing",
+    "text",
+    "time",
+    "unicode",
+    "vendor",
+];
+
+/// Libraries every native program waits in.
+const NATIVE_STANDARD: [&str; 6] = ["libc.so", "libc-2.", "libpthread", "ld-linux", "libstdc++", "libgcc_s"];
+
+/// `net/http` of `net/http.(*conn).serve`.
+pub fn package(function: &str) -> &str {
+    let start = function.rfind('/').map_or(0, |slash| slash + 1);
+    // A type argument may hold slashes: `main.f[example.com/x.T]`.
+    let (start, function) = match function.find('[') {
+        Some(bracket) if bracket < start => {
+            let head = &function[..bracket];
+            (head.rfind('/').map_or(0, |slash| slash + 1), head)
+        }
+        _ => (start, function),
+    };
+    match function[start..].find('.') {
+        Some(dot) => &function[..start + dot],
+        None => function,
+    }
+}
+
+/// Part of Go's standard library, by its package's first element; `golang.org/x` counts with it.
+pub fn is_go_standard(function: &str) -> bool {
+    let package = package(function);
+    package.starts_with("golang.org/x/")
+        || GO_STANDARD.contains(&package.split('/').next().unwrap_or_default())
+}
+
+fn is_library(kind: GroupKind, frame: &Frame) -> bool {
+    match kind {
+        GroupKind::Goroutine => frame.function.is_empty() || is_go_standard(&frame.function),
+        GroupKind::Thread => {
+            let module = frame.module.as_deref().unwrap_or_default();
+            let name = module.rsplit('/').next().unwrap_or_default();
+            NATIVE_STANDARD.iter().any(|library| name.starts_with(library))
+                || frame.function.starts_with("std::")
+                || frame.function.starts_with("core::")
+                || frame.function.starts_with("__futex")
+        }
+    }
+}
+
+/// The innermost frame of the target's own code; the innermost of all when there is none.
+pub fn own_frame(group: &Group) -> Option<&Frame> {
+    group.frames.iter().find(|frame| !is_library(group.kind, frame)).or_else(|| group.frames.first())
+}
+
+/// [`own_frame`] as a place; where no function is known, the module and address.
+pub fn place(group: &Group) -> Option<Place> {
+    own_frame(group)
+        .map(|frame| Place { function: name(frame), file: frame.file.clone(), line: frame.line })
+        .or_else(|| group.created_by.clone())
+}
+
+/// A frame's name: its function, else `module+0x…`.
+pub fn name(frame: &Frame) -> String {
+    match (&frame.function, &frame.module) {
+        (function, _) if !function.is_empty() => function.clone(),
+        (_, Some(module)) => format!("{module}+{:#x}", frame.address),
+        (_, None) => format!("{:#x}", frame.address),
+    }
+}
+
+/// `quote.go:41`: the last part of the path is enough to find it beside the function's name.
+pub fn file_line(file: Option<&str>, line: Option<u32>) -> String {
+    let Some(file) = file.filter(|file| !file.is_empty()) else { return String::new() };
+    let base = file.rsplit('/').next().unwrap_or(file);
+    line.map_or_else(|| base.to_owned(), |line| format!("{base}:{line}"))
+}
+
+/// `checkout.(*Quoter).fetch quote.go:41`.
+pub fn words(place: &Place) -> String {
+    let position = file_line(place.file.as_deref(), place.line);
+    if position.is_empty() { place.function.clone() } else { format!("{} {position}", place.function) }
+}
+
+/// The function a closure was written in: `main.handle` of `main.handle.func1.2`.
+pub fn enclosing(function: &str) -> &str {
+    let mut name = function;
+    while let Some((outer, last)) = name.rsplit_once('.') {
+        let closure = ["func", "gowrap", "deferwrap"]
+            .iter()
+            .find_map(|word| last.strip_prefix(word))
+            .unwrap_or(last)
+            .trim_end_matches("-fm");
+        if outer.is_empty() || closure.is_empty() || !closure.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+        {
+            break;
+        }
+        name = outer;
+    }
+    name
+}
+
+/// `pkg.(*Type)` of `pkg.(*Type).Method`; absent for plain functions.
+pub fn receiver(function: &str) -> Option<&str> {
+    let package = package(function).len();
+    let rest = function.get(package..)?.strip_prefix('.')?;
+    let end = rest.find(").").map(|at| at + 1)?;
+    rest.starts_with('(').then(|| &function[..package + 1 + end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_go_names() {
+        assert_eq!(package("net/http.(*conn).serve"), "net/http");
+        assert_eq!(package("example.com/a.b/c.F"), "example.com/a.b/c");
+        assert_eq!(package("main.f[example.com/x.T]"), "main");
+        assert_eq!(enclosing("main.handle.func1.2"), "main.handle");
+        assert_eq!(enclosing("main.(*S).Get.gowrap1"), "main.(*S).Get");
+        assert_eq!(enclosing("main.function"), "main.function");
+        assert_eq!(enclosing("func1"), "func1");
+        assert_eq!(receiver("net/http.(*conn).serve"), Some("net/http.(*conn)"));
+        assert_eq!(receiver("main.f"), None);
+        for odd in ["", ".", "[", "/", "a/", "a.(", "(*).x", "é.(*é).é"] {
+            package(odd);
+            enclosing(odd);
+            receiver(odd);
+            is_go_standard(odd);
+        }
+    }
+
+    #[test]
+    fn the_own_frame_is_named_not_the_library() {
+        let frame = |function: &str| Frame { function: function.to_owned(), ..Frame::default() };
+        let group = Group {
+            frames: [frame("sync.(*Mutex).Lock"), frame("shop.(*Cart).Add"), frame("net/http.(*conn).serve")]
+                .into(),
+            ..Group::default()
+        };
+        assert_eq!(own_frame(&group).unwrap().function, "shop.(*Cart).Add");
+        let library =
+            Group { frames: [frame("net/http.(*persistConn).readLoop")].into(), ..Group::default() };
+        assert_eq!(own_frame(&library).unwrap().function, "net/http.(*persistConn).readLoop");
+    }
+}

@@ -1,1 +1,3 @@
-//! TODO
+//! What was found, told: to a person, a tool, a terminal. Never looks behind a diagnosis and the last sample.
+
+pub mod report;

@@ -58,7 +58,8 @@ pub extern "C" fn census(ctx: *mut TaskIterContext) -> i32 {
         }
         let mut words = [0u64; 21];
         bpf_probe_read_kernel(words.as_mut_ptr().cast(), 168, regs);
-        let record = ThreadRecord { tid, tgid, syscall: words[15], ip: words[16], sp: words[19], bp: words[4] };
+        let record =
+            ThreadRecord { tid, tgid, syscall: words[15], ip: words[16], sp: words[19], bp: words[4] };
         bpf_seq_write(seq, (&raw const record).cast(), size_of::<ThreadRecord>() as u32);
         0
     }

@@ -1,1 +1,52 @@
-fn main() {}
+//! Everything a person does more than once with this repository, one verb a file.
+
+mod build;
+mod checkout;
+mod demo;
+mod interrupt;
+mod lint;
+mod place;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Watch observer find the leak of a demo service: installs what is missing, builds, runs, stops again
+    Demo(demo::Options),
+    /// Run the tests: `unit` needs no root and no eBPF toolchain, `root` is the rest; both by default
+    Test(test::Options),
+    /// Install what demo and tests need, or with --check only say what that is
+    Setup(setup::Options),
+    /// Check format, lints (with and without eBPF), licences and dependencies
+    Lint(lint::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    interrupt::watch();
+    let done = match &arguments.verb {
+        Verb::Demo(options) => demo::demo(options),
+        Verb::Test(options) => test::test(options),
+        Verb::Setup(options) => setup::setup(options),
+        Verb::Lint(options) => lint::lint(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The tests, in rings: the first runs anywhere, the second needs root, eBPF, gcc and the Go toolchains.
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::build::cargo;
+use crate::run::{self, Clock};
+use crate::setup::{self, Purpose};
+
+#[derive(Args)]
+pub struct Options {
+    /// Which ring; both where root runs it
+    #[arg(value_enum)]
+    ring: Option<Ring>,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ring {
+    /// Without root, eBPF toolchain or Go
+    Unit,
+    /// With root: the eBPF programs and real target processes
+    Root,
+}
+
+pub fn test(options: &Options) -> Result<()> {
+    let clock = Clock::start();
+    let name = options.name.as_deref();
+    let root = nix::unistd::geteuid().is_root();
+    match options.ring {
+        Some(Ring::Unit) => unit(clock, name),
+        Some(Ring::Root) if !root => bail!("the tests with root need root (run: cargo xtask test unit)"),
+        Some(Ring::Root) => {
+            setup::ensure(Purpose::Test, clock)?;
+            with_root(clock, name)
+        }
+        None if !root => {
+            unit(clock, name)?;
+            clock.say("test", "not root: the tests that need it (cargo xtask test root) did not run");
+            Ok(())
+        }
+        None => {
+            setup::ensure(Purpose::Test, clock)?;
+            unit(clock, name)?;
+            with_root(clock, name)
+        }
+    }
+}
+
+fn unit(clock: Clock, name: Option<&str>) -> Result<()> {
+    clock.say("test", "without root: cargo test");
+    run::check(cargo().arg("test").args(name))?;
+    clock.say("test", "without root: passed");
+    Ok(())
+}
+
+/// One at a time: they share the machine's kernel and measure its memory.
+fn with_root(clock: Clock, name: Option<&str>) -> Result<()> {
+    clock.say("test", "with root: cargo test -- --ignored");
+    run::check(cargo().arg("test").args(name).args(["--", "--ignored", "--test-threads=1"]))?;
+    clock.say("test", "with root: passed");
+    Ok(())
+}

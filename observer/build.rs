@@ -81,14 +81,43 @@ fn has_sources(toolchain: &str) -> bool {
     })
 }
 
+/// Runs cargo once more, for the BPF target and in a target folder of its own (cargo locks the one it runs in).
+/// Says nothing unless the compiler has something to say.
 fn build(toolchain: &str) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../observer-ebpf");
-    let root = root.to_str().context("the path of the checkout is not UTF-8")?;
-    // A toolchain that is no nightly builds `core` only with this; nothing else is built under it.
-    // SAFETY: a build script's main thread is its only thread.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
-    aya_build::build_ebpf(
-        [aya_build::Package { name: "observer-ebpf", root_dir: root, ..Default::default() }],
-        aya_build::Toolchain::Custom(toolchain),
-    )
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH").context("cargo sets CARGO_CFG_TARGET_ARCH")?;
+    let target = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
+        Ok("big") => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    // Beside the profiles' folders, so that `check`, `build` and `test` share one build of `core`.
+    let out_dir = out_dir()?;
+    let folder = out_dir.ancestors().nth(4).context("OUT_DIR lies in no target folder")?.join("ebpf");
+    // The linker makes the object's BTF out of its debug information.
+    let flags = [&format!("--cfg=bpf_target_arch=\"{architecture}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"];
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", toolchain, "cargo", "build", "--quiet", "--release", "-Zbuild-std=core"])
+        .args(["--package", "observer-ebpf", "--bin", "observer-ebpf", "--target", target, "--target-dir"])
+        .arg(&folder)
+        .current_dir(&root)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        // A toolchain that is no nightly builds `core` only with this.
+        .env("RUSTC_BOOTSTRAP", "1");
+    // Those of the cargo that runs this script would be used instead of the toolchain's.
+    for name in ["RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO"] {
+        command.env_remove(name);
+    }
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("building the eBPF object failed ({}): {command:?}\n{told}", output.status);
+    }
+    for line in told.lines() {
+        println!("cargo::warning={line}");
+    }
+    let object = folder.join(target).join("release/observer-ebpf");
+    fs::copy(&object, out_dir.join("observer-ebpf"))
+        .with_context(|| format!("the eBPF build left no {}", object.display()))?;
+    Ok(())
 }

@@ -3,6 +3,9 @@
 #![no_main]
 
 mod census;
+mod layout;
+mod loss;
+mod registers;
 
 #[cfg(not(test))]
 #[panic_handler]

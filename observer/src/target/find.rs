@@ -20,15 +20,21 @@ pub enum FindError {
     NoSuchPid { pid: u32 },
     #[error("{tid} is a thread of process {pid} ({name}): attach to {pid}")]
     Thread { tid: u32, pid: u32, name: String },
-    #[error("pid {pid} ({name}) is a kernel thread: it has no memory of its own to observe; choose a user process")]
+    #[error(
+        "pid {pid} ({name}) is a kernel thread: it has no memory of its own to observe; choose a user process"
+    )]
     KernelThread { pid: u32, name: String },
-    #[error("pid {pid} ({name}) has exited and waits for its parent {parent} to reap it: attach to its successor")]
+    #[error(
+        "pid {pid} ({name}) has exited and waits for its parent {parent} to reap it: attach to its successor"
+    )]
     Zombie { pid: u32, name: String, parent: u32 },
     #[error("pid {pid} is observer itself: choose another process")]
     Myself { pid: u32 },
     #[error("`{text}` is not a pid: pids are 1 to 4194304")]
     NotAPid { text: String },
-    #[error("no process is named `{name}` (looked at comm and at the file name of the executable and of argv[0]); `ps -e` lists all")]
+    #[error(
+        "no process is named `{name}` (looked at comm and at the file name of the executable and of argv[0]); `ps -e` lists all"
+    )]
     NoMatch { name: String },
     #[error("{count} processes are named `{name}`; attach to one by its pid:{list}")]
     Several { name: String, count: usize, list: String },
@@ -72,8 +78,8 @@ fn check(proc: &Path, pid: u32, myself: u32) -> Result<(), FindError> {
 }
 
 fn by_name(proc: &Path, name: &str, myself: u32) -> Result<u32, FindError> {
-    let entries = fs::read_dir(proc)
-        .map_err(|source| FindError::Proc { path: proc.display().to_string(), source })?;
+    let entries =
+        fs::read_dir(proc).map_err(|source| FindError::Proc { path: proc.display().to_string(), source })?;
     let mut pids: Vec<u32> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&pid| is_named(proc, pid, name) && check(proc, pid, myself).is_ok())

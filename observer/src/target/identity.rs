@@ -23,11 +23,17 @@ pub enum IdentityError {
     Gone { pid: u32 },
     #[error("cannot read pid {pid}: {source}")]
     Io { pid: u32, source: io::Error },
-    #[error("pid {pid} ({comm}) belongs to {owner} and you are {me}: run observer as root (sudo) or give it CAP_SYS_PTRACE")]
+    #[error(
+        "pid {pid} ({comm}) belongs to {owner} and you are {me}: run observer as root (sudo) or give it CAP_SYS_PTRACE"
+    )]
     OtherUser { pid: u32, comm: String, owner: String, me: String },
-    #[error("the kernel refuses to let {me} read the memory of pid {pid} ({comm}), though it is yours: kernel.yama.ptrace_scope is {scope}; run observer with CAP_SYS_PTRACE (sudo), or lower it with `sysctl kernel.yama.ptrace_scope=0`")]
+    #[error(
+        "the kernel refuses to let {me} read the memory of pid {pid} ({comm}), though it is yours: kernel.yama.ptrace_scope is {scope}; run observer with CAP_SYS_PTRACE (sudo), or lower it with `sysctl kernel.yama.ptrace_scope=0`"
+    )]
     Yama { pid: u32, comm: String, me: String, scope: u32 },
-    #[error("reading the memory of pid {pid} ({comm}) is refused: {source}; observer needs CAP_SYS_PTRACE in the user namespace of the process (in a container: add SYS_PTRACE)")]
+    #[error(
+        "reading the memory of pid {pid} ({comm}) is refused: {source}; observer needs CAP_SYS_PTRACE in the user namespace of the process (in a container: add SYS_PTRACE)"
+    )]
     Refused { pid: u32, comm: String, source: io::Error },
 }
 
@@ -222,7 +228,8 @@ mod tests {
         let info = target.info();
         assert_eq!(info.pid, std::process::id());
         assert!(info.exe.contains("observer"), "{info:?}");
-        let age = Timestamp::now().as_second() - info.started_at.parse::<Timestamp>().expect("a time").as_second();
+        let age =
+            Timestamp::now().as_second() - info.started_at.parse::<Timestamp>().expect("a time").as_second();
         assert!((0..86_400).contains(&age), "{age}");
     }
 }

@@ -1,1 +1,5 @@
-//! TODO
+//! Collectors: a module a source, each giving its part of a [`crate::sample::Sample`].
+
+pub mod pagemap;
+pub mod process;
+pub mod threads;

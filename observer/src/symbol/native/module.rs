@@ -1,0 +1,86 @@
+//! The file behind a mapping, opened so that it is the very file that is mapped.
+//!
+//! Tries `/proc/PID/map_files` (always right, wants CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN), then `/proc/PID/exe`,
+//! then the path below `/proc/PID/root`. Only regular files are opened: a FIFO or a device that the target put
+//! in the place would hang or act.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::elf::Elf;
+use crate::symbol::bounded_name;
+use crate::target::maps::Mapping;
+
+/// Which file, so that answers about it hold wherever and however often it is mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleKey {
+    device: (u32, u32),
+    inode: u64,
+    path: String,
+}
+
+impl ModuleKey {
+    /// `None` for memory without a file.
+    pub fn of(mapping: &Mapping) -> Option<Self> {
+        mapping.is_file().then(|| Self {
+            device: mapping.device,
+            inode: mapping.inode,
+            path: mapping.path.clone(),
+        })
+    }
+
+    /// The file's name without its directory, and without what the kernel adds to a deleted one.
+    pub fn name(&self) -> String {
+        let path = self.path.strip_suffix(" (deleted)").unwrap_or(&self.path);
+        bounded_name(path.rsplit('/').next().unwrap_or(path).to_owned())
+    }
+}
+
+/// An open ELF file of the target.
+#[derive(Debug)]
+pub struct Module {
+    pub name: String,
+    pub elf: Elf,
+    file: File,
+}
+
+impl Module {
+    pub fn open(pid: u32, key: &ModuleKey, mapping: &Mapping) -> Option<Self> {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let mapped = process.join(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+        let file = open_regular(&mapped).or_else(|| {
+            let same = |file: &File| file.metadata().is_ok_and(|found| found.ino() == key.inode);
+            let exe = process.join("exe");
+            let by_name = || {
+                let inside = key.path.trim_start_matches('/');
+                open_regular(&process.join("root").join(inside))
+            };
+            open_regular(&exe).filter(same).or_else(|| by_name().filter(same))
+        })?;
+        let elf = Elf::read(&file).ok()??;
+        Some(Self { name: key.name(), elf, file })
+    }
+
+    /// A path that leads to the open file, whatever becomes of the one it was opened by.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+/// Opens a file only when it is a regular one.
+fn open_regular(path: &Path) -> Option<File> {
+    // First a handle that does nothing, then through it the very same file.
+    let handle =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path).ok()?;
+    if !handle.metadata().ok()?.is_file() {
+        return None;
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .ok()
+}

@@ -287,7 +287,8 @@ impl ThreadReader {
                 remedy: "build the target with -fno-omit-frame-pointer".to_owned(),
             });
         }
-        let groups = self.identify(read.iter().map(|(.., key)| key));
+        let keys: Vec<&StackKey> = read.iter().map(|(.., key)| key).collect();
+        let groups = self.identify(&keys);
         for ((visit, wait, before, _), group) in read.into_iter().zip(groups) {
             let tracked = Tracked {
                 started: visit.started,
@@ -307,10 +308,10 @@ impl ThreadReader {
     }
 
     /// The group of each stack; what is new is symbolized in one go.
-    fn identify<'k>(&mut self, keys: impl Iterator<Item = &'k StackKey> + Clone) -> Vec<GroupId> {
+    fn identify(&mut self, keys: &[&StackKey]) -> Vec<GroupId> {
         let mut new = HashSet::new();
         let mut known = HashMap::new();
-        for key in keys.clone() {
+        for &key in keys {
             if known.contains_key(key) || new.contains(key) {
                 continue;
             }
@@ -332,7 +333,7 @@ impl ThreadReader {
             self.places.entry(id).or_insert(frames);
             known.insert(key, id);
         }
-        keys.map(|key| known.get(key).copied().unwrap_or_default()).collect()
+        keys.iter().map(|key| known.get(*key).copied().unwrap_or_default()).collect()
     }
 
     /// Measures the resident stack of some threads that have not been measured since they came here.

@@ -3,6 +3,7 @@
 mod build;
 mod checkout;
 mod demo;
+mod go_layouts;
 mod interrupt;
 mod lint;
 mod place;
@@ -31,6 +32,8 @@ enum Verb {
     Setup(setup::Options),
     /// Check format, lints (with and without eBPF), licences and dependencies
     Lint(lint::Options),
+    /// Read the Go runtime's struct offsets from installed toolchains into observer's table
+    GoLayouts(go_layouts::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::test(options),
         Verb::Setup(options) => setup::setup(options),
         Verb::Lint(options) => lint::lint(options),
+        Verb::GoLayouts(options) => go_layouts::go_layouts(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

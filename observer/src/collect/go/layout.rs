@@ -1,0 +1,380 @@
+//! Where the Go runtime keeps what: offsets of its structs, a set for each minor version.
+//!
+//! Reads a table made from the DWARF of programs built with each toolchain (`cargo xtask go-layouts`), or the
+//! DWARF of the target itself. All of it is for 64-bit targets; amd64 and arm64 have equal offsets (the
+//! generator compares them). An offset from here is a hint about hostile memory: whoever reads with it bounds
+//! the read.
+
+mod dwarf;
+mod version;
+
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+pub use dwarf::LayoutError;
+pub use version::GoVersion;
+
+/// Declares structs of offsets together with the DWARF names that they come from.
+///
+/// `field: kind = "path" | "older path"`: the first path that exists counts; `Option<u32>` may be missing.
+macro_rules! structs {
+    ($( $(#[$doc:meta])* $name:ident = $($type_name:literal)|+ {
+        $( $(#[$field_doc:meta])* $field:ident: $kind:ty = $($path:literal)|+; )*
+    } )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            pub struct $name {
+                /// Bytes of the whole struct.
+                pub size: u32,
+                $( $(#[$field_doc])* pub $field: $kind, )*
+            }
+
+            impl $name {
+                fn resolve(types: &dwarf::Types) -> Result<Self, LayoutError> {
+                    let name = types.first_of(&[$($type_name),+])?;
+                    Ok(Self {
+                        size: types.size(name)?,
+                        $( $field: dwarf::Resolve::resolve(types, name, &[$($path),+])?, )*
+                    })
+                }
+            }
+        )*
+
+        /// Every struct that is looked for in DWARF by name.
+        const STRUCTS: &[&str] = &[$($($type_name),+),+];
+    };
+}
+
+structs! {
+    /// `runtime.g`, a goroutine. `sched_*` is its saved context; `sched_g` points to the `g` itself.
+    GLayout = "runtime.g" {
+        stack_lo: u32 = "stack.lo";
+        stack_hi: u32 = "stack.hi";
+        panic: u32 = "_panic";
+        defer: u32 = "_defer";
+        m: u32 = "m";
+        sched_sp: u32 = "sched.sp";
+        sched_pc: u32 = "sched.pc";
+        sched_g: u32 = "sched.g";
+        sched_ctxt: u32 = "sched.ctxt";
+        sched_lr: u32 = "sched.lr";
+        sched_bp: u32 = "sched.bp";
+        syscallsp: u32 = "syscallsp";
+        syscallpc: u32 = "syscallpc";
+        /// Since 1.23.
+        syscallbp: Option<u32> = "syscallbp";
+        param: u32 = "param";
+        /// `u32`.
+        atomicstatus: u32 = "atomicstatus";
+        goid: u32 = "goid";
+        schedlink: u32 = "schedlink";
+        /// `i64` nanoseconds of the monotonic clock; 0 until the first collection after it blocked.
+        waitsince: u32 = "waitsince";
+        /// `u8`, an index into [`Layout::wait_reasons`].
+        waitreason: u32 = "waitreason";
+        /// `u8`, one more each time the goroutine stops running.
+        tracking_seq: u32 = "trackingSeq";
+        lockedm: u32 = "lockedm";
+        /// Since 1.21.
+        parent_goid: Option<u32> = "parentGoid";
+        gopc: u32 = "gopc";
+        startpc: u32 = "startpc";
+        /// The first `sudog` that it waits on, the others by `waitlink`.
+        waiting: u32 = "waiting";
+        labels: u32 = "labels";
+        timer: u32 = "timer";
+    }
+
+    /// `runtime.m`, an operating system thread.
+    MLayout = "runtime.m" {
+        g0: u32 = "g0";
+        procid: u32 = "procid";
+        gsignal: u32 = "gsignal";
+        curg: u32 = "curg";
+        alllink: u32 = "alllink";
+        lockedg: u32 = "lockedg";
+    }
+
+    /// `runtime.sudog`, a goroutine in the queue of a channel or a semaphore.
+    SudogLayout = "runtime.sudog" {
+        g: u32 = "g";
+        next: u32 = "next";
+        prev: u32 = "prev";
+        /// The element to send or receive, or the address of the semaphore. Since 1.26 a struct, of which
+        /// this is the word that the collector does not clear.
+        elem: u32 = "elem.vu" | "elem";
+        is_select: u32 = "isSelect";
+        waitlink: u32 = "waitlink";
+        /// The channel, or zero.
+        c: u32 = "c.vu" | "c";
+    }
+
+    /// `runtime.hchan`, a channel.
+    HchanLayout = "runtime.hchan" {
+        qcount: u32 = "qcount";
+        dataqsiz: u32 = "dataqsiz";
+        buf: u32 = "buf";
+        /// `u16`.
+        elemsize: u32 = "elemsize";
+        /// `u32`.
+        closed: u32 = "closed";
+        /// Since 1.23: the timer that sends on it.
+        timer: Option<u32> = "timer";
+        elemtype: u32 = "elemtype";
+        recvq_first: u32 = "recvq.first";
+        recvq_last: u32 = "recvq.last";
+        sendq_first: u32 = "sendq.first";
+        sendq_last: u32 = "sendq.last";
+    }
+
+    /// The head of a type descriptor.
+    TypeLayout = "internal/abi.Type" | "runtime._type" {
+        size_: u32 = "Size_" | "size";
+        ptrdata: u32 = "PtrBytes" | "ptrdata";
+        /// `u8`; 2: the name begins with a `*` that does not belong to it.
+        tflag: u32 = "TFlag" | "tflag";
+        /// `u8`, its low five bits.
+        kind: u32 = "Kind_" | "kind";
+        /// `i32`, the name's offset from [`ModuledataLayout::types`].
+        str_: u32 = "Str" | "str";
+    }
+
+    /// `runtime.moduledata`.
+    ModuledataLayout = "runtime.moduledata" {
+        pc_header: u32 = "pcHeader";
+        funcnametab: u32 = "funcnametab";
+        cutab: u32 = "cutab";
+        filetab: u32 = "filetab";
+        pctab: u32 = "pctab";
+        pclntable: u32 = "pclntable";
+        ftab: u32 = "ftab";
+        findfunctab: u32 = "findfunctab";
+        minpc: u32 = "minpc";
+        maxpc: u32 = "maxpc";
+        text: u32 = "text";
+        etext: u32 = "etext";
+        noptrdata: u32 = "noptrdata";
+        enoptrdata: u32 = "enoptrdata";
+        data: u32 = "data";
+        edata: u32 = "edata";
+        bss: u32 = "bss";
+        ebss: u32 = "ebss";
+        noptrbss: u32 = "noptrbss";
+        enoptrbss: u32 = "enoptrbss";
+        types: u32 = "types";
+        etypes: u32 = "etypes";
+        rodata: u32 = "rodata";
+        gofunc: u32 = "gofunc";
+        textsectmap: u32 = "textsectmap";
+        modulename: u32 = "modulename";
+        next: u32 = "next";
+    }
+
+    /// `runtime.pcHeader`, the head of the line table.
+    PcHeaderLayout = "runtime.pcHeader" {
+        nfunc: u32 = "nfunc";
+        nfiles: u32 = "nfiles";
+        /// Zero since 1.26, and gone as a field later: take `moduledata.text`.
+        text_start: Option<u32> = "textStart";
+        funcname_offset: u32 = "funcnameOffset";
+        cu_offset: u32 = "cuOffset";
+        filetab_offset: u32 = "filetabOffset";
+        pctab_offset: u32 = "pctabOffset";
+        pcln_offset: u32 = "pclnOffset";
+    }
+
+    /// `runtime._func`, a function in the line table; `pcdata` and `funcdata` offsets (`u32`) follow it.
+    FuncLayout = "runtime._func" {
+        entry_off: u32 = "entryOff" | "entryoff";
+        name_off: u32 = "nameOff" | "nameoff";
+        args: u32 = "args";
+        deferreturn: u32 = "deferreturn";
+        pcsp: u32 = "pcsp";
+        pcfile: u32 = "pcfile";
+        pcln: u32 = "pcln";
+        npcdata: u32 = "npcdata";
+        cu_offset: u32 = "cuOffset";
+        /// Since 1.20.
+        start_line: Option<u32> = "startLine";
+        func_id: u32 = "funcID";
+        flag: u32 = "flag";
+        nfuncdata: u32 = "nfuncdata";
+    }
+
+    /// `runtime.inlinedCall`, an entry of a function's inlining tree.
+    InlinedCallLayout = "runtime.inlinedCall" {
+        func_id: u32 = "funcID";
+        name_off: u32 = "nameOff" | "func_";
+        parent_pc: u32 = "parentPc";
+        /// Since 1.20.
+        start_line: Option<u32> = "startLine";
+    }
+
+    /// `runtime.mspan`, a run of heap or stack pages.
+    MspanLayout = "runtime.mspan" {
+        start_addr: u32 = "startAddr";
+        npages: u32 = "npages";
+        /// `u64` up to 1.21, `u16` since: as wide as [`Self::nelems`].
+        freeindex: u32 = "freeindex";
+        nelems: u32 = "nelems";
+        alloc_bits: u32 = "allocBits";
+        /// `u32`.
+        sweepgen: u32 = "sweepgen";
+        /// `u16`.
+        alloc_count: u32 = "allocCount";
+        /// `u8`; its lowest bit: objects without pointers.
+        spanclass: u32 = "spanclass";
+        /// `u8`; 0 free, 1 heap, 2 by hand (stacks and the runtime's own).
+        state: u32 = "state";
+        elemsize: u32 = "elemsize";
+        limit: u32 = "limit";
+    }
+
+    /// `runtime.bucket`, a stack of the runtime's memory profile.
+    BucketLayout = "runtime.bucket" {
+        next: u32 = "next";
+        allnext: u32 = "allnext";
+        typ: u32 = "typ";
+        size_: u32 = "size";
+        nstk: u32 = "nstk";
+    }
+}
+
+/// The runtime's structs in one minor version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    pub minor: u32,
+    /// Where the offsets come from: `dwarf of go1.27.3, amd64 = arm64`.
+    pub source: String,
+    pub g: GLayout,
+    pub m: MLayout,
+    pub sudog: SudogLayout,
+    pub hchan: HchanLayout,
+    pub type_: TypeLayout,
+    pub moduledata: ModuledataLayout,
+    pub pc_header: PcHeaderLayout,
+    pub func_: FuncLayout,
+    pub inlined_call: InlinedCallLayout,
+    pub mspan: MspanLayout,
+    pub bucket: BucketLayout,
+    /// `runtime.waitReasonStrings`. Empty where the DWARF of a target does not say.
+    pub wait_reasons: Vec<String>,
+}
+
+/// Bytes of a heap page, in every version.
+pub const PAGE_SIZE: u64 = 8192;
+
+impl Layout {
+    /// The layouts of every known version, oldest first.
+    pub fn table() -> &'static [Self] {
+        static TABLE: OnceLock<Vec<Layout>> = OnceLock::new();
+        // The text is ours and a test parses it.
+        TABLE.get_or_init(|| serde_json::from_str(include_str!("layout/table.json")).unwrap_or_default())
+    }
+
+    /// The layout of a version, where the table has its minor version.
+    ///
+    /// For a version that is not [`GoVersion::released`] or has experiments it is likely, not certain: check
+    /// it against what must hold in memory before believing it.
+    pub fn for_version(version: &GoVersion) -> Option<&'static Self> {
+        Self::table().iter().find(|layout| layout.minor == version.minor)
+    }
+
+    /// The newest layout of the table: a guess for a version beyond it, to be checked against memory.
+    pub fn newest() -> Option<&'static Self> {
+        Self::table().last()
+    }
+
+    /// The layout that a program's own DWARF describes.
+    pub fn from_dwarf(elf: &[u8]) -> Result<Self, LayoutError> {
+        dwarf::read(elf)
+    }
+
+    /// Whether every offset is the same, whatever the versions are called.
+    pub fn same_offsets(&self, other: &Self) -> bool {
+        let named = Self {
+            minor: other.minor,
+            source: other.source.clone(),
+            wait_reasons: other.wait_reasons.clone(),
+            ..self.clone()
+        };
+        named == *other
+    }
+
+    /// Whether `freeindex` and `nelems` of a span are `u16`.
+    pub fn narrow_span_counts(&self) -> bool {
+        self.minor >= 22
+    }
+
+    /// The name of a wait reason; `None` for a number that this version does not have.
+    pub fn wait_reason(&self, number: u8) -> Option<&str> {
+        self.wait_reasons.get(usize::from(number)).map(String::as_str)
+    }
+
+    fn resolve(types: &dwarf::Types, minor: u32, source: String) -> Result<Self, LayoutError> {
+        Ok(Self {
+            minor,
+            source,
+            g: GLayout::resolve(types)?,
+            m: MLayout::resolve(types)?,
+            sudog: SudogLayout::resolve(types)?,
+            hchan: HchanLayout::resolve(types)?,
+            type_: TypeLayout::resolve(types)?,
+            moduledata: ModuledataLayout::resolve(types)?,
+            pc_header: PcHeaderLayout::resolve(types)?,
+            func_: FuncLayout::resolve(types)?,
+            inlined_call: InlinedCallLayout::resolve(types)?,
+            mspan: MspanLayout::resolve(types)?,
+            bucket: BucketLayout::resolve(types)?,
+            wait_reasons: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(text: &str) -> &'static Layout {
+        Layout::for_version(&GoVersion::parse(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_table_has_every_version_in_order() {
+        let minors: Vec<u32> = Layout::table().iter().map(|layout| layout.minor).collect();
+        assert_eq!(minors, (18..=27).collect::<Vec<_>>());
+        assert!(Layout::for_version(&GoVersion::parse("go1.17.1").unwrap()).is_none());
+        assert!(Layout::for_version(&GoVersion::parse("go1.28").unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_was_verified_by_hand_is_what_the_table_says() {
+        for layout in Layout::table() {
+            assert_eq!(
+                (
+                    layout.g.stack_lo,
+                    layout.g.stack_hi,
+                    layout.g.sched_sp,
+                    layout.g.sched_pc,
+                    layout.g.sched_g
+                ),
+                (0, 8, 56, 64, 72),
+                "1.{}",
+                layout.minor
+            );
+            assert_eq!(layout.wait_reason(2), Some("IO wait"));
+            assert_eq!(layout.wait_reason(255), None);
+        }
+        assert_eq!(layout("go1.20.3").g.goid, 152);
+        assert_eq!(layout("go1.24.1").g.goid, 160);
+        assert_eq!((layout("go1.25.1").sudog.c, layout("go1.26.1").sudog.c), (80, 96));
+        assert_eq!((layout("go1.19").inlined_call.size, layout("go1.20").inlined_call.size), (20, 16));
+        assert_eq!((layout("go1.21").mspan.elemsize, layout("go1.22").mspan.elemsize), (112, 104));
+        assert_eq!(layout("go1.27.3").wait_reason(20), Some("chan send"));
+        assert_eq!(layout("go1.25.3").wait_reason(15), Some("chan send"));
+        assert!(layout("go1.26.6").same_offsets(layout("go1.26.6")));
+        assert!(!layout("go1.26.6").same_offsets(layout("go1.25.6")));
+    }
+}

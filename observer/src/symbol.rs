@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::sample::Frame;
 
 pub mod cache;
+pub mod go;
 pub mod native;
 
 /// Names longer than this are cut: what a target calls its functions is up to the target.

@@ -69,7 +69,7 @@ fn differences(cluster: &Cluster<'_>, reading: &Reading) -> Option<(f64, f64)> {
     let counts: Vec<Point> =
         cluster.root.series.points.iter().map(|p| Point { at: p.at, value: p.count as f64 }).collect();
     let pairs: Vec<Point> = reading
-        .floor
+        .troughs
         .iter()
         .filter(|p| p.at >= cluster.root.rise.from)
         .map(|p| Point { at: trend::value_at(&counts, p.at), value: p.value })
@@ -81,10 +81,12 @@ fn differences(cluster: &Cluster<'_>, reading: &Reading) -> Option<(f64, f64)> {
     if ordered.len() < 2 || span < 5.0_f64.max(0.2 * cluster.root.rise.net) {
         return None;
     }
-    let per_member = trend::slope(&ordered);
+    let per_member = if ordered.len() >= 6 { trend::low_slope(&ordered) } else { trend::slope(&ordered) };
+    // Samples that keep step with the collections miss them all by the same time: that does not average out.
+    let missed = 1.4 * reading.noise / span;
     let error = match ordered.len() {
-        2 => 0.25 * per_member.abs(),
-        n => 3.0 * trend::scatter(&ordered, per_member) / span / (n as f64).sqrt(),
+        2 => (0.25 * per_member.abs()).max(missed),
+        n => (3.0 * trend::scatter(&ordered, per_member) / span / (n as f64).sqrt()).max(missed),
     };
     (per_member.is_finite() && error.is_finite()).then_some((per_member, error))
 }
@@ -182,19 +184,22 @@ fn weigh(held: &mut Holding, sum: &Direct, each: f64, error: f64, cluster: &Clus
     let known = sum.stack + sum.heap;
     let when = if collected { "between collections" } else { "between samples" };
     let said = format!("memory in use grows by {} per member more {when} (± {})", bytes(each), bytes(error));
-    if (each - known).abs() <= (0.25 * known).max(2.0 * error) {
-        held.evidence.push(format!("{said}, which agrees"));
-    } else if each < known {
-        held.evidence.push(format!("{said}, less than they hold: something else shrank meanwhile"));
-    } else if sum.also_global >= 0.1 * known && each >= known + 0.5 * sum.also_global {
-        held.per_member = (known + sum.also_global).min(each);
+    let with_global = known + sum.also_global;
+    if sum.also_global >= 0.1 * known && (each - with_global).abs() < (each - known).abs() {
+        held.per_member = with_global;
         held.heap = held.per_member - sum.stack;
         held.source = "stack, heap reached only from them, and heap a global reaches too".to_owned();
         held.evidence.push(format!(
             "{said}: of what they hold, {} each is also reached from a global (a registry they are never taken out of?)",
             bytes(held.per_member - known)
         ));
-    } else if !cluster.others.is_empty() || sum.truncated * 2 > sum.sampled {
+    } else if (each - known).abs() <= (0.25 * known).max(2.5 * error) {
+        held.evidence.push(format!("{said}, which agrees"));
+    } else if each < known {
+        held.evidence.push(format!("{said}, less than they hold: something else shrank meanwhile"));
+    } else if sum.truncated * 2 > sum.sampled
+        || (!cluster.others.is_empty() && each - 2.0 * error > 1.5 * known)
+    {
         held.per_member = each;
         held.heap = each - sum.stack;
         held.error = Some(error);

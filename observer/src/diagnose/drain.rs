@@ -133,6 +133,13 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
     }
     let level = first.count as f64 + (net * 0.02).max(0.5);
     let onset = counts.iter().rposition(|p| p.value <= level).unwrap_or(0);
+    let steps = records(&counts[onset..]);
+    let gap = match (steps.first(), steps.last()) {
+        (Some(one), Some(other)) => (other.at - one.at) / steps.len().max(2).saturating_sub(1) as f64,
+        _ => 0.0,
+    };
+    // A rise that began with the window is measured over the whole of it: its first step is late by chance only.
+    let onset = if counts[onset].at - first.at <= 5.0 * gap { 0 } else { onset };
     let episode = &all[onset..];
     let curve = &counts[onset..];
     let from = curve[0].at;
@@ -140,8 +147,7 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
     if net < 4.0 * trend::scatter(curve, slope) {
         return Standing::Steady;
     }
-    let steps: Vec<&[Point]> = curve.windows(2).filter(|pair| pair[1].value > pair[0].value).collect();
-    let last_step = steps.last().map_or(from, |pair| pair[1].at);
+    let last_step = steps.last().map_or(from, |step| step.at);
     let quiet = last_at - last_step;
     let steps_per_second = steps.len() as f64 / (last_step - from).max(1e-9);
     if quiet > 0.1 * (last_at - first_at) && quiet * steps_per_second >= 5.0 {
@@ -156,7 +162,8 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
         return Standing::Drains(rise.drain);
     }
     let [one, two, three] = trend::thirds(curve);
-    let slowing = three + three.max(0.0).sqrt() < 0.6 * one && three < two.max(0.6 * one);
+    let noise = uneven(curve, net / (last.at - from).max(1e-9)) / 3f64.sqrt();
+    let slowing = three + noise < 0.6 * one && three < two.max(0.6 * one);
     if slowing || (three < 0.12 * net && quiet * steps_per_second >= 2.0) {
         return Standing::LevelsOff;
     }
@@ -194,11 +201,37 @@ fn drained(points: &[GroupPoint], now: u64) -> bool {
     false
 }
 
+/// Where the count was higher than ever before in the episode. A torn read that comes back is no growth.
+fn records(curve: &[Point]) -> Vec<Point> {
+    let mut most = curve.first().map_or(f64::INFINITY, |p| p.value);
+    curve
+        .iter()
+        .filter(|p| {
+            let record = p.value > most;
+            most = most.max(p.value);
+            record
+        })
+        .copied()
+        .collect()
+}
+
+/// Standard deviation of the growth over the curve, from how unevenly it came.
+fn uneven(curve: &[Point], per_second: f64) -> f64 {
+    curve
+        .windows(2)
+        .map(|pair| {
+            let expected = per_second * (pair[1].at - pair[0].at);
+            (pair[1].value - pair[0].value - expected).powi(2)
+        })
+        .sum::<f64>()
+        .sqrt()
+}
+
 fn measure(
     series: &GroupSeries,
     episode: &[GroupPoint],
     curve: &[Point],
-    steps: &[&[Point]],
+    steps: &[Point],
     slope: f64,
 ) -> Rise {
     let (first, last) = (episode[0], episode[episode.len() - 1]);
@@ -206,11 +239,13 @@ fn measure(
     let joined = (last.joined.saturating_sub(first.joined) as f64).max(net);
     let left = last.ended.saturating_sub(first.ended) as f64;
     let drain = (settled(episode, left) / joined.max(1.0)).clamp(0.0, 1.0);
-    // From the first step to the last: unlike the ends of the window, these do not depend on where bursts fall in it.
+    let bursts = steps.len() >= 3 && steps.len() * 3 < curve.len() * 2 && net / steps.len() as f64 >= 3.0;
     let per_second = match (steps.first(), steps.last()) {
-        (Some(one), Some(other)) if steps.len() >= 3 && other[1].at > one[1].at && left < 0.05 * joined => {
-            (other[1].value - one[1].value) / (other[1].at - one[1].at)
+        // From burst to burst: unlike the ends of the window, these do not depend on where bursts fall in it.
+        (Some(one), Some(other)) if bursts && left < 0.05 * joined && other.at > one.at => {
+            (other.value - one.value) / (other.at - one.at)
         }
+        _ if left < 0.05 * joined => net / (last.at - first.at).max(1e-9),
         _ => slope,
     };
     let seconds = last.at - first.at;
@@ -258,7 +293,8 @@ fn settled(episode: &[GroupPoint], left: f64) -> f64 {
         return left;
     }
     match trend::regression(&leaving) {
-        Some(per_member) => (per_member * member_seconds).clamp(0.0, left),
+        // Less one standard error: what cannot be told from nothing is not held against it.
+        Some((per_member, error)) => ((per_member - error) * member_seconds).clamp(0.0, left),
         None => left,
     }
 }

@@ -49,6 +49,10 @@ pub struct Reading {
     pub trend: MemoryTrend,
     /// Lower envelope of what is in use.
     pub floor: Vec<Point>,
+    /// Every moment right after a collection; for other targets the floor.
+    pub troughs: Vec<Point>,
+    /// Garbage in a point of the floor, typically: a sample comes up to an interval after a collection.
+    pub noise: f64,
 }
 
 fn in_use(memory: &Memory) -> f64 {
@@ -97,19 +101,29 @@ pub fn read(history: &History) -> Reading {
     };
     let certain = !collected || (troughs.len() >= 2 && spans(&troughs) >= 0.3 * window);
     let floor = match (collected, certain) {
-        (true, true) if troughs.len() > 12 => trend::envelope(&troughs, 12),
+        (true, true) if troughs.len() >= 6 => lowest_of_chunks(&troughs),
         (true, true) => troughs.clone(),
         (true, false) => used.clone(),
         (false, _) => since_last_drop(&trend::envelope(&used, points.len().clamp(1, 60))).to_vec(),
     };
-    let live_slope = trend::slope(&floor);
+    let live_slope = if collected && certain && troughs.len() >= 6 {
+        trend::low_slope(&troughs)
+    } else {
+        trend::slope(&floor)
+    };
     let basis = match (collected, certain) {
         (true, true) => "heap after collections and stacks",
         (true, false) => "heap and stacks, garbage included",
         (false, _) => "anonymous memory",
     };
-    let still_rising =
-        if collected && certain { rises(&floor, &used, window) } else { rises(&used, &used, window) };
+    let mut rises_between: Vec<f64> =
+        used.windows(2).map(|pair| pair[1].value - pair[0].value).filter(|rise| *rise > 0.0).collect();
+    let noise = if collected { 0.3 * trend::median(&mut rises_between) } else { 0.0 };
+    let still_rising = if collected && certain {
+        rises(&floor, &used, window, noise)
+    } else {
+        rises(&used, &used, window, 0.0)
+    };
     let usage = last.limit_usage_bytes.unwrap_or(last.resident_bytes);
     let pace = if slope > 0.0 { slope } else { live_slope };
     let seconds_to_limit = last
@@ -131,11 +145,24 @@ pub fn read(history: &History) -> Reading {
         seconds_to_limit,
         curve: curve(&resident),
     };
-    Reading { trend, floor }
+    let troughs = if collected && certain { troughs } else { floor.clone() };
+    Reading { trend, floor, troughs, noise }
+}
+
+/// Of as many troughs each time the lowest: the others hold what was allocated between a collection and its sample.
+/// With equal chunks what remains of that is the same in each, and does not tilt the line.
+fn lowest_of_chunks(troughs: &[Point]) -> Vec<Point> {
+    let chunk = (troughs.len() / 4).clamp(1, 5);
+    let rest = troughs.len() % chunk;
+    // What does not fill a chunk is dropped from the beginning: the end matters more.
+    troughs[rest..]
+        .chunks(chunk)
+        .filter_map(|chunk| chunk.iter().copied().min_by(|a, b| a.value.total_cmp(&b.value)))
+        .collect()
 }
 
 /// Beyond noise, in every part of the window, and not levelling off.
-fn rises(floor: &[Point], used: &[Point], window: f64) -> bool {
+fn rises(floor: &[Point], used: &[Point], window: f64, noise: f64) -> bool {
     let (Some(first), Some(last)) = (floor.first(), floor.last()) else { return false };
     let parts = trend::envelope(floor, 6);
     if parts.len() < 3 || last.at - first.at < 0.3 * window {
@@ -144,8 +171,8 @@ fn rises(floor: &[Point], used: &[Point], window: f64) -> bool {
     let rise = parts[parts.len() - 1].value - parts[0].value;
     let ups = parts.windows(2).filter(|pair| pair[1].value > pair[0].value + 0.02 * rise).count();
     let slope = trend::slope(floor);
-    let enough =
-        rise >= LEAST_RISE_BYTES.max(0.03 * parts[0].value) && rise >= 4.0 * trend::scatter(floor, slope);
+    let enough = rise >= LEAST_RISE_BYTES.max(0.03 * parts[0].value).max(3.0 * noise)
+        && rise >= 4.0 * trend::scatter(floor, slope);
     let steady = ups * 5 >= (parts.len() - 1) * 4;
     let [one, _, three] = trend::thirds(&parts);
     // The end of the window, too, must lie above what came before: a fall there ends the rise.

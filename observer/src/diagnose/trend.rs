@@ -5,6 +5,8 @@
 
 /// More points than this are thinned before every pair of them is looked at.
 const PAIR_POINTS: usize = 200;
+/// As above, for what costs the cube.
+const LOW_POINTS: usize = 60;
 
 /// A value at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +40,40 @@ pub fn slope(points: &[Point]) -> f64 {
         }
     }
     median(&mut slopes)
+}
+
+/// Slope of the line with a quarter of the points below it (quantile regression over the lines through two points).
+/// What lies above a floor by chance, more often far than near, tilts it less than it would the middle line.
+pub fn low_slope(points: &[Point]) -> f64 {
+    const LOW: f64 = 0.25;
+    let step = points.len().div_ceil(LOW_POINTS).max(1);
+    let chosen: Vec<Point> = points.iter().step_by(step).copied().collect();
+    let mut best = (f64::INFINITY, 0.0);
+    let mut above: Vec<f64> = Vec::with_capacity(chosen.len());
+    for (place, one) in chosen.iter().enumerate() {
+        for other in chosen.iter().skip(place + 1) {
+            let slope = (other.value - one.value) / (other.at - one.at);
+            if !slope.is_finite() {
+                continue;
+            }
+            above.clear();
+            above.extend(chosen.iter().map(|p| p.value - slope * p.at));
+            let rank = ((above.len() - 1) as f64 * LOW) as usize;
+            let (_, middle, _) = above.select_nth_unstable_by(rank, f64::total_cmp);
+            let middle = *middle;
+            let loss: f64 =
+                above
+                    .iter()
+                    .map(|value| {
+                        if *value >= middle { LOW * (value - middle) } else { (1.0 - LOW) * (middle - value) }
+                    })
+                    .sum();
+            if loss < best.0 {
+                best = (loss, slope);
+            }
+        }
+    }
+    best.1
 }
 
 /// Median distance of the points from the line of `slope` through their middle, scaled to a standard deviation.
@@ -112,8 +148,9 @@ pub fn thirds(points: &[Point]) -> [f64; 3] {
     [one - first.value, two - one, last.value - two]
 }
 
-/// The slope of `y` over `x` by least squares, through any intercept; absent when `x` hardly varies.
-pub fn regression(pairs: &[(f64, f64)]) -> Option<f64> {
+/// The slope of `y` over `x` by least squares, through any intercept, and its standard error; absent when `x` hardly
+/// varies.
+pub fn regression(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
     let n = pairs.len() as f64;
     if pairs.len() < 4 {
         return None;
@@ -126,7 +163,9 @@ pub fn regression(pairs: &[(f64, f64)]) -> Option<f64> {
         joint += (x - mean_x) * (y - mean_y);
     }
     let slope = joint / spread;
-    (spread > 0.0 && slope.is_finite()).then_some(slope)
+    let rest: f64 = pairs.iter().map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
+    let error = (rest / (n - 2.0) / spread).sqrt();
+    (spread > 0.0 && slope.is_finite() && error.is_finite()).then_some((slope, error))
 }
 
 #[cfg(test)]
@@ -141,6 +180,14 @@ mod tests {
     fn a_quarter_of_wild_points_does_not_move_the_slope() {
         let points = line(60, |t| if t as u64 % 5 == 0 { 1e9 } else { 3.0 * t });
         assert!((slope(&points) - 3.0).abs() < 0.5, "{}", slope(&points));
+    }
+
+    #[test]
+    fn the_low_line_follows_the_floor() {
+        // Noise that grows with time, above a floor of slope 2.
+        let points = line(60, |t| 2.0 * t + (t * 7.3 % 5.0) * t / 10.0);
+        assert!((low_slope(&points) - 2.0).abs() < 0.2, "{}", low_slope(&points));
+        assert!(slope(&points) > 2.2);
     }
 
     #[test]
@@ -163,6 +210,8 @@ mod tests {
         assert_eq!(regression(&[]), None);
         let wild = [f64::NAN, f64::INFINITY, -1.0, 1e308].map(|value| Point { at: value, value });
         slope(&wild);
+        low_slope(&wild);
+        assert_eq!(low_slope(&[]), 0.0);
         scatter(&wild, f64::NAN);
         troughs(&wild, f64::NAN);
         envelope(&wild, 6);

@@ -163,6 +163,29 @@ impl<'a> Findings<'a> {
         })
     }
 
+    /// The group that rose with memory and is healthy all the same.
+    fn risen(&self, grown: f64) -> Option<String> {
+        let gain = |series: &GroupSeries| {
+            let group = &series.group;
+            let heap = group.retained.as_ref().map_or(0.0, |r| r.exclusive_bytes_per_member.max(0.0));
+            let first = series.points.first().map_or(0, |p| p.count);
+            group.count.saturating_sub(first) as f64
+                * (group.stack_bytes as f64 / group.count.max(1) as f64 + heap)
+        };
+        let (series, standing) = self
+            .quiet
+            .iter()
+            .filter(|(series, _)| series.present)
+            .max_by(|(a, _), (b, _)| gain(a).total_cmp(&gain(b)))?;
+        (gain(series) > 0.2 * grown && !matches!(standing, Standing::Steady)).then(|| {
+            format!(
+                "{} rose with it, but {}.",
+                who(&series.group, site::place(&series.group).as_ref()),
+                quiet_because(series, *standing)
+            )
+        })
+    }
+
     fn bystanders(&self) -> Vec<Bystander> {
         let watched =
             self.watched.iter().map(|s| Bystander { group: s.group().clone(), why: watched_because(s) });
@@ -355,6 +378,14 @@ fn sentences(
                     who(watch.group(), site::place(watch.group()).as_ref()),
                     rate(watch.rise.per_second)
                 ),
+                None if findings
+                    .risen(memory.live_slope_bytes_per_second * diagnosis.window_seconds)
+                    .is_some() =>
+                {
+                    findings
+                        .risen(memory.live_slope_bytes_per_second * diagnosis.window_seconds)
+                        .unwrap_or_default()
+                }
                 None => match diagnosis.growth_sites.first() {
                     Some(site) => format!(
                         "No group of blocked goroutines or threads grows. Most of what is new was first touched at {} ({}).",

@@ -5,7 +5,8 @@
 //! sampled page is kept, and what is reported are the pages that are still there. 2 µs a sample, 2 µs a page when
 //! it is looked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 
 use super::pagemap::{Pagemap, page_bytes};
@@ -54,6 +55,9 @@ pub struct GrowthSites {
     pub losses: Losses,
 }
 
+/// Which of these pages, in ascending order, are still there.
+type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
+
 /// Follows the pages of one process image.
 pub struct GrowthReader {
     pid: u32,
@@ -61,7 +65,7 @@ pub struct GrowthReader {
     go: bool,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
-    pagemap: Option<Pagemap>,
+    resident: Box<Resident>,
     maps: Vec<Mapping>,
     pages: Pages,
     stacks: HashMap<Box<[u64]>, u32>,
@@ -80,7 +84,24 @@ struct Place {
 }
 
 impl GrowthReader {
-    pub fn open(pid: u32, go: bool, symbolizer: Box<dyn Symbolizer>, unwinder: Box<dyn Unwinder>) -> Self {
+    pub fn open(
+        pid: u32,
+        go: bool,
+        symbolizer: Box<dyn Symbolizer>,
+        unwinder: Box<dyn Unwinder>,
+    ) -> io::Result<Self> {
+        let mut pagemap = Pagemap::open(pid)?;
+        let resident = move |pages: &[u64]| pagemap.are_resident(pages);
+        Ok(Self::new(pid, go, symbolizer, unwinder, Box::new(resident)))
+    }
+
+    fn new(
+        pid: u32,
+        go: bool,
+        symbolizer: Box<dyn Symbolizer>,
+        unwinder: Box<dyn Unwinder>,
+        resident: Box<Resident>,
+    ) -> Self {
         // Number 0 is the site of all that has no stack of its own.
         let nowhere = Place { addresses: Box::default(), frames: Arc::new([]) };
         Self {
@@ -88,7 +109,7 @@ impl GrowthReader {
             go,
             symbolizer,
             unwinder,
-            pagemap: Pagemap::open(pid).ok(),
+            resident,
             maps: Vec::new(),
             pages: Pages::default(),
             stacks: HashMap::new(),
@@ -192,10 +213,8 @@ impl GrowthReader {
 
     /// Drops the pages that are gone, and the stacks that no page is left of.
     fn look(&mut self) {
-        if let Some(pagemap) = self.pagemap.as_mut() {
-            // Of a process that exited, what was there last stays on the record.
-            let _ = self.pages.keep_resident(|pages| pagemap.are_resident(pages));
-        }
+        // Of a process that exited, what was there last stays on the record.
+        let _ = self.pages.keep_resident(&mut self.resident);
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
         for page in self.pages.iter() {
             let sum = bytes.entry((page.stack, page.via)).or_default();
@@ -203,7 +222,7 @@ impl GrowthReader {
         }
         self.total_bytes = bytes.values().fold(0, |sum, &bytes| sum.saturating_add(bytes));
         self.last = self.sites(&bytes);
-        let live: std::collections::HashSet<u32> = bytes.keys().map(|&(stack, _)| stack).collect();
+        let live: HashSet<u32> = bytes.keys().map(|&(stack, _)| stack).collect();
         for (number, place) in self.places.iter_mut().enumerate().skip(1) {
             if !live.contains(&(number as u32))
                 && let Some(gone) = place.take()

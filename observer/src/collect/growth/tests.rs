@@ -1,4 +1,8 @@
-//! The reader on its own process: memory that stays and memory that goes, touched by made-up stacks.
+//! The reader with made-up memory: what stays and what goes, touched by made-up stacks.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Mutex;
 
 use super::*;
 use crate::collect::threads::unwind::Stack;
@@ -29,73 +33,73 @@ impl Unwinder for Copied {
     fn remap(&mut self, _: &[Mapping]) {}
 }
 
-fn reader(go: bool) -> GrowthReader {
-    GrowthReader::open(std::process::id(), go, Box::new(Names), Box::new(Copied))
+/// Page numbers that are there.
+type Memory = Arc<Mutex<BTreeSet<u64>>>;
+
+fn reader(go: bool) -> (GrowthReader, Memory) {
+    let memory = Memory::default();
+    let there = Arc::clone(&memory);
+    let resident = move |pages: &[u64]| {
+        let there = there.lock().unwrap();
+        Ok(pages.iter().map(|page| there.contains(page)).collect())
+    };
+    let pid = std::process::id();
+    (GrowthReader::new(pid, go, Box::new(Names), Box::new(Copied), Box::new(resident)), memory)
 }
 
-fn touch_all<'s>(memory: &[u8], frames: &'s [u64], stack: &'s [u8]) -> Vec<Touch<'s>> {
+/// Touches pages by a stack, and leaves them there.
+fn touch(memory: &Memory, pages: Range<u64>, reader: &mut GrowthReader, frames: &[u64], stack: &[u8]) {
+    memory.lock().unwrap().extend(pages.clone());
     let registers = Registers { ip: frames[0], ..Registers::default() };
-    memory
-        .chunks(page_bytes() as usize)
-        .map(|page| Touch { address: page.as_ptr() as u64, weight: 61, registers, frames, stack })
-        .collect()
+    let touches: Vec<Touch<'_>> = pages
+        .map(|page| Touch { address: page * page_bytes(), weight: 61, registers, frames, stack })
+        .collect();
+    reader.record(&touches);
 }
 
-/// Every page of it is there.
-fn memory(pages: usize) -> Vec<u8> {
-    vec![1; pages * page_bytes() as usize]
+fn names(site: &GrowthSite) -> Vec<&str> {
+    site.frames.iter().map(|frame| frame.function.as_str()).collect()
 }
 
 #[test]
 fn only_what_is_still_there_is_growth() {
-    let (kept, freed) = (memory(4000), memory(6000));
-    let mut reader = reader(true);
-    reader.record(&touch_all(&kept, &[5, 11], &[]));
-    reader.record(&touch_all(&freed, &[6, 12], &[]));
+    let (mut reader, memory) = reader(true);
+    touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
+    touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
     let before = reader.sample(0.0);
     assert_eq!(before.sites.len(), 2);
     assert_eq!(before.sites[0].bytes, 6000 * 61 * page_bytes());
-    drop(freed);
+    memory.lock().unwrap().split_off(&5000);
     assert_eq!(reader.sample(1.0).sites.len(), 2, "not looked at again so soon");
     let after = reader.sample(10.0);
     assert_eq!(after.sites.len(), 1, "{:?}", after.sites);
-    assert_eq!((after.sites[0].bytes, after.sites[0].via.as_str()), (4000 * 61 * page_bytes(), "mmap"));
-    let names: Vec<_> = after.sites[0].frames.iter().map(|frame| frame.function.as_str()).collect();
-    assert_eq!(names, ["f5", "f10"]);
+    assert_eq!(after.sites[0].bytes, 4000 * 61 * page_bytes());
+    assert_eq!(names(&after.sites[0]), ["f5", "f10"]);
     assert_eq!(after.total_bytes, after.sites[0].bytes);
     assert!(after.losses.is_empty());
-    std::hint::black_box(kept);
 }
 
 #[test]
 fn a_page_belongs_to_the_stack_that_touched_it_last() {
-    let kept = memory(100);
-    let mut reader = reader(true);
-    reader.record(&touch_all(&kept, &[5], &[]));
-    reader.record(&touch_all(&kept, &[7], &[]));
+    let (mut reader, memory) = reader(true);
+    touch(&memory, 1..100, &mut reader, &[5], &[]);
+    touch(&memory, 1..100, &mut reader, &[7], &[]);
     let sites = reader.sample(0.0).sites;
-    assert_eq!((sites.len(), sites[0].frames[0].function.as_str()), (1, "f7"));
-    std::hint::black_box(kept);
+    assert_eq!((sites.len(), names(&sites[0])), (1, vec!["f7"]));
 }
 
 #[test]
 fn a_copied_stack_is_preferred_where_code_keeps_no_frame_pointers() {
-    let kept = memory(10);
-    let mut native = reader(false);
-    native.record(&touch_all(&kept, &[5], &[20, 30]));
-    let names: Vec<_> =
-        native.sample(0.0).sites[0].frames.iter().map(|frame| frame.function.clone()).collect();
-    assert_eq!(names, ["f5", "f19", "f29"]);
-    std::hint::black_box(kept);
+    let (mut reader, memory) = reader(false);
+    touch(&memory, 1..10, &mut reader, &[5], &[20, 30]);
+    assert_eq!(names(&reader.sample(0.0).sites[0]), ["f5", "f19", "f29"]);
 }
 
 #[test]
 fn stacks_beyond_the_bound_are_one_site_and_counted() {
-    let kept = memory(MAX_STACKS + 1000);
-    let mut reader = reader(true);
-    for (index, page) in kept.chunks(page_bytes() as usize).enumerate() {
-        let frames = [index as u64 + 1];
-        reader.record(&touch_all(page, &frames, &[]));
+    let (mut reader, memory) = reader(true);
+    for page in 1..=MAX_STACKS as u64 + 1000 {
+        touch(&memory, page..page + 1, &mut reader, &[page], &[]);
     }
     let sample = reader.sample(0.0);
     assert_eq!(sample.sites.len(), MAX_SITES);
@@ -103,11 +107,10 @@ fn stacks_beyond_the_bound_are_one_site_and_counted() {
     assert_eq!(sample.losses["growth_stacks_left_out"], 1000);
     assert!(sample.losses["growth_sites_left_out"] > 0);
     assert_eq!(sample.total_bytes, (MAX_STACKS as u64 + 1000) * 61 * page_bytes());
-    drop(kept);
     // Its memory given back, a stack makes room for another.
+    memory.lock().unwrap().clear();
     reader.sample(10.0);
-    let again = memory(10);
-    reader.record(&touch_all(&again, &[1 << 40], &[]));
-    assert_eq!(reader.sample(20.0).sites.first().map(|site| site.bytes), Some(10 * 61 * page_bytes()));
-    std::hint::black_box(again);
+    touch(&memory, 1..11, &mut reader, &[1 << 40], &[]);
+    let again = reader.sample(20.0);
+    assert_eq!((again.total_bytes, names(&again.sites[0])), (10 * 61 * page_bytes(), vec!["f1099511627776"]));
 }

@@ -18,10 +18,12 @@ pub enum Loss {
     GrowthStackCopyShort = 5,
     /// The ring of lifecycle events was full.
     LifecycleRingFull = 6,
+    /// The map of the program breaks of targets was full.
+    MappedBreakUnknown = 7,
 }
 
 impl Loss {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CensusStackUnreadable,
         Self::CensusStackTruncated,
         Self::WaitsThreadsFull,
@@ -29,6 +31,7 @@ impl Loss {
         Self::GrowthStackUnreadable,
         Self::GrowthStackCopyShort,
         Self::LifecycleRingFull,
+        Self::MappedBreakUnknown,
     ];
 
     /// As it stands in reports and metrics.
@@ -41,6 +44,7 @@ impl Loss {
             Self::GrowthStackUnreadable => "growth_stack_unreadable",
             Self::GrowthStackCopyShort => "growth_stack_copy_short",
             Self::LifecycleRingFull => "lifecycle_ring_full",
+            Self::MappedBreakUnknown => "mapped_break_unknown",
         }
     }
 }

@@ -168,6 +168,13 @@ pub struct Retained {
     pub standard_error_bytes: f64,
     /// Members whose walk hit a bound: the true figure is larger.
     pub truncated_members: u64,
+    /// Heap bytes that all members together keep and nothing else does, what they share included; absent where
+    /// the whole heap could not be followed.
+    #[serde(default)]
+    pub group_bytes: Option<u64>,
+    /// Heap bytes that this group keeps together with others of the groups measured, and nothing else does.
+    #[serde(default)]
+    pub shared_with_groups_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

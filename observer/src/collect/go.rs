@@ -8,11 +8,14 @@
 pub mod anchor;
 mod bytes;
 mod heads;
+mod held;
 mod identity;
 pub mod layout;
 mod reasons;
 mod registry;
 mod report;
+pub mod retain;
+pub mod spans;
 mod status;
 mod unwind;
 mod version;
@@ -82,6 +85,8 @@ pub struct GoReader {
     symbols: GoSymbols,
     reasons: Vec<String>,
     registry: Registry,
+    /// Found when memory is first asked for.
+    spans: Option<spans::SpanReader>,
     walker: Walker,
     samples: u64,
     /// The raw groups of the groups in the last sample.
@@ -138,6 +143,7 @@ impl GoReader {
             symbols: GoSymbols::new(memory, tables),
             reasons,
             registry: Registry::default(),
+            spans: None,
             walker,
             samples: 0,
             members: BTreeMap::new(),

@@ -523,6 +523,7 @@ impl World {
                     also_global_bytes_per_member: kind.also_global,
                     standard_error_bytes: exclusive * 0.02,
                     truncated_members: 0,
+                    ..Retained::default()
                 });
                 group.retained_bytes = Some((exclusive * group.count as f64) as u64);
             }

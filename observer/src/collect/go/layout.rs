@@ -108,7 +108,7 @@ structs! {
         is_select: u32 = "isSelect";
         waitlink: u32 = "waitlink";
         /// The channel, or zero.
-        c: u32 = "c.vu" | "c";
+        c: u32 = "c.maybeTraceablePtr.vu" | "c";
     }
 
     /// `runtime.hchan`, a channel.

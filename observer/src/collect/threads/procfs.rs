@@ -47,13 +47,12 @@ pub fn census(pid: u32) -> io::Result<Census> {
     Ok(census)
 }
 
-/// Whether a thread still is where it was visited. Where that may not be read it is believed.
+/// The visit again, of one thread: has it moved since?
 pub fn still_there(pid: u32, visit: &Visit) -> bool {
     let mut text = Vec::new();
-    match read(&format!("/proc/{pid}/task/{}/syscall", visit.tid), &mut text) {
-        Ok(()) => parse_syscall(&text).is_some_and(|call| (call.sp, call.ip) == (visit.sp, visit.ip)),
-        Err(error) => !is_gone(&error),
-    }
+    let path = format!("/proc/{pid}/task/{}/syscall", visit.tid);
+    read(&path, &mut text).is_ok()
+        && parse_syscall(&text).is_some_and(|call| (call.sp, call.ip) == (visit.sp, visit.ip))
 }
 
 fn is_gone(error: &io::Error) -> bool {

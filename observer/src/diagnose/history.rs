@@ -17,6 +17,8 @@ const GROUPS: usize = 3_000;
 const GROUP_POINTS: usize = 240;
 /// Points of all groups together.
 const ALL_POINTS: usize = 60_000;
+/// No observation lasts longer (30 years); a time beyond it is none.
+const LATEST: f64 = 1e9;
 /// Names of losses kept: a fixed set in practice, bounded because recordings are read too.
 const LOSS_NAMES: usize = 64;
 
@@ -98,7 +100,10 @@ impl History {
 
     /// Adds a moment. One that is not later than the last is counted as lost, not believed.
     pub fn push(&mut self, sample: Sample) {
-        if !sample.at_seconds.is_finite() || (self.samples > 0 && sample.at_seconds <= self.last_at) {
+        if sample.at_seconds.is_nan()
+            || sample.at_seconds.abs() > LATEST
+            || (self.samples > 0 && sample.at_seconds <= self.last_at)
+        {
             self.lose("samples_out_of_order", 1);
             return;
         }

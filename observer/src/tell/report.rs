@@ -4,7 +4,10 @@
 //! target (names, paths, reasons) goes through [`escape`] before a terminal sees it.
 
 pub mod escape;
+pub mod folded;
 pub mod json;
+pub mod pprof;
+pub mod svg;
 pub mod text;
 
 use serde::Serialize;

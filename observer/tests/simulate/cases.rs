@@ -1,5 +1,7 @@
 //! The named services: each leak with its truth, each healthy twin.
 
+#![allow(dead_code, reason = "shared by several tests, none uses all of it")]
+
 use observer::diagnose::Verdict;
 
 pub use super::service::Arrivals;

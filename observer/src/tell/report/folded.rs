@@ -1,0 +1,37 @@
+//! Stacks folded to a line each, as flame graph tools read them: `outermost;…;innermost;[reason] count`.
+//!
+//! Takes groups, gives text. Nothing from the target can end a line or a frame early.
+
+use crate::diagnose::site;
+use crate::sample::Group;
+
+/// A frame's name without what the format gives a meaning: separators, line ends, controls.
+fn clean(name: &str) -> String {
+    name.chars()
+        .take(500)
+        .map(|c| match c {
+            ';' => ':',
+            c if c.is_control() || c == '\u{2028}' || c == '\u{2029}' => '?',
+            c => c,
+        })
+        .collect()
+}
+
+/// The frames of one line, outermost first, the wait reason as the innermost.
+pub fn stack(group: &Group) -> String {
+    let mut frames: Vec<String> = group.frames.iter().rev().map(|frame| clean(&site::name(frame))).collect();
+    let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
+    if !reason.is_empty() {
+        frames.push(format!("[{}]", clean(reason)));
+    }
+    if frames.is_empty() { "[unknown]".to_owned() } else { frames.join(";") }
+}
+
+/// All groups, weighted by their members.
+pub fn folded(groups: &[Group]) -> String {
+    groups
+        .iter()
+        .filter(|group| group.count > 0)
+        .map(|group| format!("{} {}\n", stack(group), group.count))
+        .collect()
+}

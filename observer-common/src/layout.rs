@@ -24,14 +24,18 @@ pub struct Layout {
     pub task_comm: u32,
     /// `task_struct.flags`.
     pub task_flags: u32,
-    /// `task_struct.thread_info.flags`.
-    pub task_thread_flags: u32,
+    /// `task_struct.pending.signal.sig`.
+    pub task_pending: u32,
+    /// `task_struct.blocked.sig`.
+    pub task_blocked: u32,
+    /// `task_struct.jobctl`.
+    pub task_jobctl: u32,
+    /// `signal_struct.shared_pending.signal.sig`.
+    pub signal_pending: u32,
     /// `task_struct.signal`.
     pub task_signal: u32,
     /// `signal_struct.live`.
     pub signal_live: u32,
-    /// `signal_struct.group_exit_code`.
-    pub signal_group_exit_code: u32,
     /// `task_struct.exit_code`.
     pub task_exit_code: u32,
     /// `pid.level`.
@@ -42,10 +46,10 @@ pub struct Layout {
     pub upid_size: u32,
     /// `pt_regs.orig_ax` or `.syscallno`.
     pub regs_syscall: u32,
-    /// `sizeof(struct pt_regs)`; tells the programs that the layout was filled in at all.
-    pub regs_size: u32,
+    /// 1: `sched_switch` says in its last argument what state the thread leaves in (Linux 5.18).
+    pub switch_has_state: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 80);
+const _: () = assert!(size_of::<Layout>() == 88);
 
 crate::plain_data!(Layout);

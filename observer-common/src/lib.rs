@@ -5,9 +5,14 @@
 #![no_std]
 
 pub mod census;
+pub mod growth;
 pub mod layout;
+pub mod lifecycle;
 pub mod loss;
+pub mod mapped;
+pub mod syscall;
 pub mod target;
+pub mod waits;
 
 /// Marks types as plain data for the maps of user space.
 #[cfg(feature = "user")]

@@ -18,12 +18,10 @@ pub enum Loss {
     GrowthStackCopyShort = 5,
     /// The ring of lifecycle events was full.
     LifecycleRingFull = 6,
-    /// The map of the program breaks of targets was full.
-    MappedBreakUnknown = 7,
 }
 
 impl Loss {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::CensusStackUnreadable,
         Self::CensusStackTruncated,
         Self::WaitsThreadsFull,
@@ -31,7 +29,6 @@ impl Loss {
         Self::GrowthStackUnreadable,
         Self::GrowthStackCopyShort,
         Self::LifecycleRingFull,
-        Self::MappedBreakUnknown,
     ];
 
     /// As it stands in reports and metrics.
@@ -44,7 +41,6 @@ impl Loss {
             Self::GrowthStackUnreadable => "growth_stack_unreadable",
             Self::GrowthStackCopyShort => "growth_stack_copy_short",
             Self::LifecycleRingFull => "lifecycle_ring_full",
-            Self::MappedBreakUnknown => "mapped_break_unknown",
         }
     }
 }

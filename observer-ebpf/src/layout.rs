@@ -18,26 +18,46 @@ pub static LAYOUT: Layout = Layout {
     task_cpu_time: 0,
     task_comm: 0,
     task_flags: 0,
-    task_thread_flags: 0,
+    task_pending: 0,
+    task_blocked: 0,
+    task_jobctl: 0,
+    signal_pending: 0,
     task_signal: 0,
     signal_live: 0,
-    signal_group_exit_code: 0,
     task_exit_code: 0,
     pid_level: 0,
     pid_numbers: 0,
     upid_size: 0,
     regs_syscall: 0,
-    regs_size: 0,
+    switch_has_state: 0,
 };
 
-/// The offset of a field, read so that the compiler does not take the zero above for its value.
+/// The offset of a field.
 macro_rules! offset {
     ($field:ident) => {
-        // SAFETY: a static of plain data.
-        unsafe { core::ptr::read_volatile(&raw const $crate::layout::LAYOUT.$field) as usize }
+        $crate::layout::at(&$crate::layout::LAYOUT.$field)
     };
 }
 pub(crate) use offset;
+
+/// Reads an offset so that the compiler does not take the zero above for its value.
+#[inline(always)]
+pub fn at(field: &u32) -> usize {
+    // SAFETY: a reference to plain data.
+    unsafe { core::ptr::read_volatile(field) as usize }
+}
+
+/// Loads a kernel value that the verifier knows the type of (an argument of a BTF tracepoint, a task): one
+/// instruction, which the kernel guards against bad addresses.
+///
+/// # Safety
+///
+/// The verifier must accept `base`; what is read there can be anything.
+#[inline(always)]
+pub unsafe fn load<T: Copy>(base: *const c_void, offset: usize) -> T {
+    // SAFETY: the verifier only lets such loads pass.
+    unsafe { base.cast::<u8>().wrapping_add(offset).cast::<T>().read_volatile() }
+}
 
 /// Reads a kernel value through the probing helper; all zero bits where it cannot be read.
 #[inline(always)]

@@ -3,9 +3,14 @@
 #![no_main]
 
 mod census;
+mod exact;
+mod growth;
 mod layout;
+mod lifecycle;
 mod loss;
 mod registers;
+mod target;
+mod waits;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -3,13 +3,17 @@
 
 use core::ffi::c_void;
 
-use crate::layout::{offset, read};
+use crate::layout::{load, offset, read};
 
 /// The words of `pt_regs` that are ABI.
 #[cfg(bpf_target_arch = "x86_64")]
 const WORDS: usize = 21;
+#[cfg(bpf_target_arch = "x86_64")]
+const SP_WORD: usize = 19;
 #[cfg(bpf_target_arch = "aarch64")]
 const WORDS: usize = 34;
+#[cfg(bpf_target_arch = "aarch64")]
+const SP_WORD: usize = 31;
 
 #[derive(Clone, Copy)]
 pub struct Registers {
@@ -39,6 +43,34 @@ pub fn syscall(regs: *const c_void) -> i64 {
     i64::from(read::<i32>(regs, offset!(regs_syscall)))
 }
 
+/// As [`syscall`], from a pointer that the verifier knows as `pt_regs`.
+///
+/// # Safety
+///
+/// As [`load`].
+#[inline(always)]
+pub unsafe fn load_syscall(regs: *const c_void) -> i64 {
+    // SAFETY: as the caller says.
+    unsafe {
+        if cfg!(bpf_target_arch = "x86_64") {
+            load(regs, offset!(regs_syscall))
+        } else {
+            i64::from(load::<i32>(regs, offset!(regs_syscall)))
+        }
+    }
+}
+
+/// The user stack pointer, from a pointer that the verifier knows as `pt_regs`.
+///
+/// # Safety
+///
+/// As [`load`].
+#[inline(always)]
+pub unsafe fn load_sp(regs: *const c_void) -> u64 {
+    // SAFETY: as the caller says.
+    unsafe { load(regs, 8 * SP_WORD) }
+}
+
 #[cfg(bpf_target_arch = "x86_64")]
 impl Registers {
     pub fn arguments(&self) -> [u64; 6] {
@@ -49,7 +81,7 @@ impl Registers {
         self.words[16]
     }
     pub fn sp(&self) -> u64 {
-        self.words[19]
+        self.words[SP_WORD]
     }
     pub fn bp(&self) -> u64 {
         self.words[4]
@@ -70,7 +102,7 @@ impl Registers {
         self.words[32]
     }
     pub fn sp(&self) -> u64 {
-        self.words[31]
+        self.words[SP_WORD]
     }
     pub fn bp(&self) -> u64 {
         self.words[29]

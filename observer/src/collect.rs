@@ -1,6 +1,7 @@
 //! Collectors: a module a source, each giving its part of a [`crate::sample::Sample`].
 
 pub mod go;
+pub mod growth;
 pub mod pagemap;
 pub mod process;
 pub mod threads;

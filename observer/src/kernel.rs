@@ -3,25 +3,41 @@
 //! One module a source, named as in `observer-ebpf`. What this kernel does not permit is left out with a
 //! reason ([`Features`]), not an error; [`Kernel::load`] fails only when no program can run at all.
 
+mod attach;
 pub mod btf;
 pub mod census;
+pub mod features;
+mod growth;
 pub mod layout;
+mod lifecycle;
+mod mapped;
 mod sys;
 mod targets;
+mod waits;
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
-use aya::maps::{Array, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::{Iter, ProgramError};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Pod, VerifierLogLevel};
+use aya_log::EbpfLogger;
+use observer_common::lifecycle::ThreadCounters;
 use observer_common::loss::{LOSSES, Loss};
+use observer_common::mapped::MappedCounters;
+use observer_common::waits::WaitCounters;
 
-use crate::sample::Losses;
+use crate::sample::{Losses, Mapped, Waits};
+use crate::target::maps;
 pub use census::{Census, CensusOptions, ThreadRecord};
+pub use features::Features;
+pub use growth::Fault;
+pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
+pub use observer_common::waits::ExactWaits;
 pub use targets::TargetHandle;
 
 /// What to load.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KernelOptions {
     /// Trace every futex and mapping call: exact, at the cost of every process of the machine.
     pub exact: bool,
@@ -29,6 +45,23 @@ pub struct KernelOptions {
     pub growth: bool,
     /// Time futex waits.
     pub waits: bool,
+    /// Bytes of the ring of sampled faults, rounded up to a power of two of pages.
+    pub growth_ring_bytes: u32,
+    /// Bytes of the ring of lifecycle events, likewise.
+    pub lifecycle_ring_bytes: u32,
+}
+
+impl Default for KernelOptions {
+    /// What costs the target and its neighbours next to nothing.
+    fn default() -> Self {
+        Self {
+            exact: false,
+            growth: true,
+            waits: true,
+            growth_ring_bytes: 2 << 20,
+            lifecycle_ring_bytes: 64 << 10,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,19 +71,21 @@ pub enum KernelError {
     )]
     NotBuilt { reason: &'static str },
     #[error(
-        "bpf(2) is not permitted: {missing} missing (run as root, or grant CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE)"
+        "bpf(2) is not permitted: {missing} missing (run as root or grant it; seccomp must let bpf(2) through)"
     )]
     NotPermitted { missing: String },
     #[error("{0} (needs a kernel with CONFIG_DEBUG_INFO_BTF)")]
     Layout(#[from] layout::LayoutError),
     #[error("loading the eBPF object: {0}")]
     Load(#[from] EbpfError),
-    #[error("eBPF program {program}: {error}")]
-    Program { program: &'static str, error: ProgramError },
+    #[error("loading the eBPF program {program}: {reason} ({remedy})")]
+    Program { program: &'static str, reason: String, remedy: String },
     #[error("eBPF map {map}: {error}")]
     Map { map: &'static str, error: MapError },
     #[error("no process {pid}")]
     NoSuchProcess { pid: u32 },
+    #[error("process {pid} is a target already")]
+    AlreadyTarget { pid: u32 },
     #[error("the eBPF object already serves {} targets", observer_common::target::MAX_TARGETS)]
     TooManyTargets,
     #[error("census of process {pid}: {error}")]
@@ -61,8 +96,12 @@ pub enum KernelError {
 pub struct Kernel {
     census: census::CensusProgram,
     targets: targets::Targets,
-    losses: PerCpuArray<aya::maps::MapData, u64>,
+    sources: attach::Sources,
+    features: Features,
+    losses: PerCpuArray<MapData, u64>,
     lost_before: [u64; LOSSES as usize],
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    breaks: Array<MapData, u64>,
     /// Keeps the programs and their links.
     _ebpf: Ebpf,
 }
@@ -74,49 +113,111 @@ const OBJECT: Result<&[u8], &str> =
 #[cfg(not(observer_ebpf))]
 const OBJECT: Result<&[u8], &str> = Err(env!("OBSERVER_EBPF_MISSING"));
 
+/// Whether this binary has an eBPF object; if not, why.
+pub fn built() -> Result<(), &'static str> {
+    OBJECT.map(drop)
+}
+
 impl Kernel {
-    /// Loads the programs. Takes about 0.2 s, most of it parsing the kernel's BTF.
-    pub fn load(_options: &KernelOptions) -> Result<Self, KernelError> {
-        let loaded = Self::load_object();
+    /// Loads the programs and attaches them. Takes about 0.2 s, most of it parsing the kernel's BTF.
+    pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
+        let loaded = Self::load_object(options);
         sys::trim_heap();
         loaded
     }
 
-    fn load_object() -> Result<Self, KernelError> {
+    fn load_object(options: &KernelOptions) -> Result<Self, KernelError> {
         let object = OBJECT.map_err(|reason| KernelError::NotBuilt { reason })?;
         let layout = layout::running()?;
-        let mut ebpf = EbpfLoader::new()
+        let log_level = aya_log_level(log::max_level());
+        let verbose = log::max_level() >= log::LevelFilter::Debug;
+        let mut loader = EbpfLoader::new();
+        loader
             .btf(None)
-            .verifier_log_level(VerifierLogLevel::DISABLE)
+            .verifier_log_level(if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE })
             .override_global("LAYOUT", &layout, true)
-            .load(object)?;
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .map_max_entries("EVENTS", options.lifecycle_ring_bytes)
+            // Rings that nobody will fill are made as small as they can be.
+            .map_max_entries("FAULTS", if options.growth { options.growth_ring_bytes } else { 4096 })
+            .map_max_entries("AYA_LOGS", if log_level == 0 { 4096 } else { 128 << 10 });
+        let mut ebpf = loader.load(object).map_err(explain)?;
+        drop(loader);
         let btf = Btf::from_sys_fs().map_err(EbpfError::from)?;
-        let program = |error| KernelError::Program { program: "census", error };
-        let iter: &mut Iter = ebpf
-            .program_mut("census")
-            .ok_or(program(ProgramError::NotLoaded))?
-            .try_into()
-            .map_err(program)?;
-        iter.load("task", &btf).map_err(program)?;
-        let fd = iter.fd().and_then(|fd| fd.try_clone().map_err(ProgramError::from)).map_err(program)?;
-        let request = take_map(&mut ebpf, "CENSUS_REQUEST", Array::try_from)?;
+        let program = load_census(&mut ebpf, &btf).map_err(|error| {
+            let refusal = features::refusal("census", &error);
+            KernelError::Program { program: "census", reason: refusal.reason, remedy: refusal.remedy }
+        })?;
+        let (sources, features) = attach::attach(&mut ebpf, &btf, options)?;
+        let logger = if log_level == 0 { None } else { EbpfLogger::init(&mut ebpf).ok() };
         Ok(Self {
-            census: census::CensusProgram::new(request, fd),
-            targets: targets::Targets::new(),
+            census: census::CensusProgram::new(
+                take_map(&mut ebpf, "CENSUS_REQUEST", Array::try_from)?,
+                program,
+            ),
+            targets: targets::Targets::new(
+                take_map(&mut ebpf, "TARGETS", HashMap::try_from)?,
+                take_map(&mut ebpf, "TARGET_FILTER", Array::try_from)?,
+            ),
+            sources,
+            features,
             losses: take_map(&mut ebpf, "LOSS", PerCpuArray::try_from)?,
             lost_before: [0; LOSSES as usize],
+            logger,
+            breaks: take_map(&mut ebpf, "BREAKS", Array::try_from)?,
             _ebpf: ebpf,
         })
     }
 
+    /// Per source: the hook that was chosen, or why there is none.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
     /// Begins to observe a process, by its pid in our PID namespace.
     pub fn add_target(&mut self, pid: u32) -> Result<TargetHandle, KernelError> {
-        self.targets.add(&mut self.census, pid)
+        let target = self.targets.add(&mut self.census, pid)?;
+        let begun = self.begin(&target);
+        if begun.is_err() {
+            self.targets.remove(&target);
+        }
+        begun.map(|()| target)
+    }
+
+    /// Sets the counters of a target's slot to nothing and shows it to the programs.
+    fn begin(&mut self, target: &TargetHandle) -> Result<(), KernelError> {
+        let slot = target.slot();
+        if let Some(waits) = &mut self.sources.waits {
+            clear(&mut waits.0, slot, WaitCounters::ZERO)?;
+        }
+        if let Some(waits) = &mut self.sources.exact_waits {
+            clear(&mut waits.0, slot, ExactWaits::default())?;
+        }
+        if let Some(mapped) = &mut self.sources.mapped {
+            clear(&mut mapped.0, slot, MappedCounters::default())?;
+            // The break only matters from here on; a target without a heap asks for it before it makes one.
+            let heap =
+                maps::read(target.pid()).unwrap_or_default().into_iter().find(|map| map.path == "[heap]");
+            let end = heap.map_or(0, |heap| heap.end);
+            self.breaks.set(slot, end, 0).map_err(|error| KernelError::Map { map: "BREAKS", error })?;
+        }
+        if let Some(lifecycle) = &mut self.sources.lifecycle {
+            clear(&mut lifecycle.threads, slot, ThreadCounters::default())?;
+        }
+        self.targets.publish(target, false)
     }
 
     /// Ends it; the handle is no longer good for anything.
     pub fn remove_target(&mut self, target: &TargetHandle) {
         self.targets.remove(target);
+    }
+
+    /// Has samples of page faults carry a copy of the stack: for code without frame pointers.
+    pub fn copy_stacks(&mut self, target: &TargetHandle, copy: bool) -> Result<(), KernelError> {
+        if !self.targets.knows(target) {
+            return Err(KernelError::NoSuchProcess { pid: target.pid() });
+        }
+        self.targets.publish(target, copy)
     }
 
     /// Every thread of the target. Empty when the process is gone.
@@ -126,6 +227,53 @@ impl Kernel {
         self.census
             .take(link, target.global_tgid(), options)
             .map_err(|error| KernelError::Census { pid, error })
+    }
+
+    /// Futex waits that ended since the target was added; absent without the program.
+    pub fn waits(&self, target: &TargetHandle) -> Option<Waits> {
+        self.sources.waits.as_ref()?.read(self.slot(target)?).ok()
+    }
+
+    /// What became of futex waits since the target was added; absent without `exact`.
+    pub fn exact_waits(&self, target: &TargetHandle) -> Option<ExactWaits> {
+        self.sources.exact_waits.as_ref()?.read(self.slot(target)?).ok()
+    }
+
+    /// Bytes mapped and unmapped since the target was added; absent where the calls are not traced.
+    pub fn mapped(&self, target: &TargetHandle) -> Option<Mapped> {
+        self.sources.mapped.as_ref()?.read(self.slot(target)?).ok()
+    }
+
+    /// Threads that came and went since the target was added; absent without the programs.
+    pub fn threads(&self, target: &TargetHandle) -> Option<ThreadTurnover> {
+        self.sources.lifecycle.as_ref()?.threads(self.slot(target)?).ok()
+    }
+
+    /// Sampled page faults of all targets since the last call. To be called at least once a second.
+    pub fn drain_faults(&mut self) -> Vec<Fault> {
+        let targets = &self.targets;
+        let growth = self.sources.growth.as_mut();
+        growth.map_or_else(Vec::new, |growth| growth.drain(|slot, tgid| targets.pid_of(slot, tgid)))
+    }
+
+    /// One fault of so many is sampled now (each sample says what it stands for); absent without the program.
+    pub fn sample_period(&self) -> Option<u64> {
+        Some(self.sources.growth.as_ref()?.period())
+    }
+
+    /// What happened to targets as processes since the last call.
+    pub fn lifecycle(&mut self) -> Vec<LifecycleEvent> {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let targets = &self.targets;
+        let lifecycle = self.sources.lifecycle.as_mut();
+        lifecycle.map_or_else(Vec::new, |lifecycle| lifecycle.drain(|slot, tgid| targets.pid_of(slot, tgid)))
+    }
+
+    /// Becomes readable when [`Self::lifecycle`] has something to tell.
+    pub fn lifecycle_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.sources.lifecycle.as_ref()?.events.as_fd())
     }
 
     /// What the programs could not keep since the last call, all targets together.
@@ -141,6 +289,42 @@ impl Kernel {
         }
         losses
     }
+
+    fn slot(&self, target: &TargetHandle) -> Option<u32> {
+        self.targets.knows(target).then(|| target.slot())
+    }
+}
+
+fn load_census(ebpf: &mut Ebpf, btf: &Btf) -> Result<aya::programs::ProgramFd, ProgramError> {
+    let iter: &mut Iter = ebpf.program_mut("census").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    iter.load("task", btf)?;
+    Ok(iter.fd()?.try_clone()?)
+}
+
+/// Refused maps are how missing capabilities show first.
+fn explain(error: EbpfError) -> KernelError {
+    let denied = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    match &error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(io_error) => {
+            let missing = features::missing_capabilities();
+            let missing = if missing.is_empty() { "no capability is".into() } else { missing.join(", ") };
+            KernelError::NotPermitted { missing }
+        }
+        _ => KernelError::Load(error),
+    }
+}
+
+/// aya-log's number of a level; 0, nothing, unless somebody debugs: programs log nothing else.
+fn aya_log_level(filter: log::LevelFilter) -> u8 {
+    if filter < log::LevelFilter::Debug { 0 } else { filter as u8 }
+}
+
+fn clear<T: Pod + Copy>(map: &mut PerCpuArray<MapData, T>, slot: u32, zero: T) -> Result<(), KernelError> {
+    let error = |error| KernelError::Map { map: "counters", error };
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, cause)| error(MapError::IoError(io::Error::other(format!("{path}: {cause}")))))?;
+    let values = PerCpuValues::try_from(vec![zero; cpus]).map_err(|cause| error(MapError::IoError(cause)))?;
+    map.set(slot, values, 0).map_err(error)
 }
 
 /// Takes a map out of the object as the type it has there.

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::pagemap::{self, Pagemap};
+use crate::kernel::census::ThreadRecord;
 use crate::sample::{Degraded, Frame, Group, GroupId, GroupKind, Losses, WaitsOn};
 use crate::symbol::cache::Cache;
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
-use crate::target::memory::RemoteMemory;
 
 pub mod futex;
-mod identity;
+pub mod identity;
 pub mod procfs;
 pub mod unwind;
 
@@ -29,7 +29,9 @@ use unwind::{End, Registers, Unwinder};
 /// Groups in a sample; the smallest beyond that are only counted.
 pub const MAX_GROUPS: usize = 4000;
 /// Different stacks that are remembered with their frames.
-const CACHED_STACKS: usize = 1 << 14;
+const CACHED_STACKS: usize = 1 << 12;
+/// Different stacks that are told apart at one time.
+const MAX_PLACES: usize = 1 << 13;
 /// Stacks read in one sample; those that are left get their turn in the next one.
 const MAX_NEW_STACKS: usize = 1 << 16;
 /// Threads whose resident stack is measured in one sample; the others get the mean of their group.
@@ -61,6 +63,23 @@ pub struct Visit {
     pub bp: Option<u64>,
     /// Return addresses the kernel walked already, without `ip`; empty where it did not.
     pub frames: Vec<u64>,
+}
+
+impl Visit {
+    /// `None` for a thread that is awake: where it entered the kernel last says nothing.
+    fn of_sleeper(record: &ThreadRecord) -> Option<Self> {
+        record.is_sleeping().then(|| Self {
+            tid: record.tid,
+            started: record.started,
+            voluntary_switches: record.voluntary_switches,
+            syscall: record.syscall.and_then(|number| i64::try_from(number).ok()).unwrap_or(-1),
+            arguments: record.arguments,
+            ip: record.ip,
+            sp: record.sp,
+            bp: Some(record.bp),
+            frames: record.frames.clone(),
+        })
+    }
 }
 
 /// What the reader must know about the target.
@@ -114,6 +133,8 @@ struct Tracked {
     timed: bool,
     first_seen: f64,
     group: GroupId,
+    /// The stack was walked to its root, or further than is kept.
+    whole: bool,
     stack_bytes: Option<u64>,
 }
 
@@ -144,7 +165,7 @@ impl ThreadReader {
         Self {
             pid,
             symbolizer,
-            unwinder: Box::new(unwind::FramePointers::new(RemoteMemory::new(pid))),
+            unwinder: Box::new(unwind::dwarf::CallFrames::new(pid)),
             maps: Vec::new(),
             go_file: go_file.map(|file| file.ino()),
             pagemap: Pagemap::open(pid).ok(),
@@ -156,13 +177,18 @@ impl ThreadReader {
     }
 
     /// The sleeping threads now, at `at_seconds` on the caller's clock, by the kernel's census or else by `/proc`.
-    pub fn sample(&mut self, at_seconds: f64, census: Option<&[Visit]>) -> Result<ThreadSample, ThreadError> {
+    pub fn sample(
+        &mut self,
+        at_seconds: f64,
+        census: Option<&[ThreadRecord]>,
+    ) -> Result<ThreadSample, ThreadError> {
         let mut sample = ThreadSample::default();
-        let walked;
-        let visits = match census {
-            Some(visits) => {
-                sample.threads = visits.len() as u64;
-                visits
+        let (converted, walked): (Vec<Visit>, procfs::Census);
+        let visits: &[Visit] = match census {
+            Some(records) => {
+                sample.threads = records.len() as u64;
+                converted = records.iter().filter_map(Visit::of_sleeper).collect();
+                &converted
             }
             None => {
                 walked = procfs::census(self.pid).map_err(|source| self.error(source))?;
@@ -181,6 +207,7 @@ impl ThreadReader {
         };
         let mut sleepers = self.sleepers(visits, at_seconds, &mut sample);
         self.measure_stacks(&mut sleepers);
+        tell_of_cut_stacks(&sleepers, census.is_some(), &mut sample);
         self.group(at_seconds, sleepers, &mut sample);
         self.first = false;
         Ok(sample)
@@ -257,11 +284,11 @@ impl ThreadReader {
         sample: &mut ThreadSample,
     ) {
         let mut read = Vec::with_capacity(moved.len());
-        let (mut torn, mut truncated, mut short) = (0, 0, 0u64);
+        let (mut torn, mut truncated) = (0, 0);
         for (visit, wait, before) in moved {
             let registers = Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp };
             let mut stack = self.unwinder.unwind(&registers);
-            if stack.addresses.len() <= visit.frames.len() {
+            if stack.end != End::Root && stack.addresses.len() <= visit.frames.len() {
                 stack.addresses = std::iter::once(visit.ip).chain(visit.frames.iter().copied()).collect();
                 stack.addresses.truncate(unwind::MAX_FRAMES);
             }
@@ -271,25 +298,15 @@ impl ThreadReader {
                 continue;
             }
             truncated += u64::from(stack.end == End::Truncated);
-            short += u64::from(stack.addresses.len() < 2);
+            let whole = stack.end != End::Unknown;
             let key: StackKey = (wait.reason, stack.addresses.into());
-            read.push((visit, wait, before, key));
+            read.push((visit, wait, before, whole, key));
         }
         count(&mut sample.losses, "threads_moved_while_read", torn);
         count(&mut sample.losses, "thread_stacks_truncated", truncated);
-        if short > 0 && short * 2 > read.len() as u64 {
-            sample.degraded.push(Degraded {
-                feature: "thread stacks".to_owned(),
-                reason: format!(
-                    "{short} of {} thread stacks show only where the thread sleeps: the code there keeps no frame pointer",
-                    read.len()
-                ),
-                remedy: "build the target with -fno-omit-frame-pointer".to_owned(),
-            });
-        }
         let keys: Vec<&StackKey> = read.iter().map(|(.., key)| key).collect();
-        let groups = self.identify(&keys);
-        for ((visit, wait, before, _), group) in read.into_iter().zip(groups) {
+        let groups = self.identify(&keys, &mut sample.losses);
+        for ((visit, wait, before, whole, _), group) in read.into_iter().zip(groups) {
             let tracked = Tracked {
                 started: visit.started,
                 voluntary_switches: visit.voluntary_switches,
@@ -300,6 +317,7 @@ impl ThreadReader {
                 timed: wait.timed,
                 first_seen: now,
                 group,
+                whole,
                 // It may have grown since it was measured.
                 stack_bytes: None,
             };
@@ -308,7 +326,7 @@ impl ThreadReader {
     }
 
     /// The group of each stack; what is new is symbolized in one go.
-    fn identify(&mut self, keys: &[&StackKey]) -> Vec<GroupId> {
+    fn identify(&mut self, keys: &[&StackKey], losses: &mut Losses) -> Vec<GroupId> {
         let mut new = HashSet::new();
         let mut known = HashMap::new();
         for &key in keys {
@@ -325,7 +343,10 @@ impl ThreadReader {
                 }
             }
         }
-        let new: Vec<&StackKey> = new.into_iter().collect();
+        let mut new: Vec<&StackKey> = new.into_iter().collect();
+        // Beyond that many different stacks at a time, those of one reason are one group without a stack.
+        new.sort_unstable();
+        new.truncate(MAX_PLACES.saturating_sub(self.places.len()));
         let stacks: Vec<&[u64]> = new.iter().map(|(_, addresses)| &**addresses).collect();
         for (key, frames) in new.iter().zip(symbol::stacks(&mut *self.symbolizer, &stacks)) {
             let id = identity::of_group(GroupKind::Thread, key.0, &frames);
@@ -333,7 +354,16 @@ impl ThreadReader {
             self.places.entry(id).or_insert(frames);
             known.insert(key, id);
         }
-        keys.iter().map(|key| known.get(*key).copied().unwrap_or_default()).collect()
+        keys.iter()
+            .map(|key| {
+                known.get(*key).copied().unwrap_or_else(|| {
+                    let id = identity::of_group(GroupKind::Thread, key.0, &[]);
+                    self.places.entry(id).or_insert_with(|| Arc::new([]));
+                    count(losses, "thread_stacks_left_out", 1);
+                    id
+                })
+            })
+            .collect()
     }
 
     /// Measures the resident stack of some threads that have not been measured since they came here.
@@ -459,6 +489,29 @@ impl Members {
             ..Group::default()
         })
     }
+}
+
+fn tell_of_cut_stacks(sleepers: &[Sleeper], by_kernel: bool, sample: &mut ThreadSample) {
+    let cut = sleepers.iter().filter(|sleeper| !sleeper.now.whole).count();
+    if cut == 0 {
+        return;
+    }
+    let (why, remedy) = if by_kernel {
+        (
+            "code without call frame information or frame pointers",
+            "build the target with -fasynchronous-unwind-tables or -fno-omit-frame-pointer",
+        )
+    } else {
+        (
+            "/proc does not tell the frame pointer, which the code there needs",
+            "run observer with its eBPF part (CAP_BPF and CAP_PERFMON)",
+        )
+    };
+    sample.degraded.push(Degraded {
+        feature: "thread stacks".to_owned(),
+        reason: format!("{cut} of {} thread stacks end early: {why}", sleepers.len()),
+        remedy: remedy.to_owned(),
+    });
 }
 
 fn count(losses: &mut Losses, name: &str, lost: u64) {

@@ -98,14 +98,13 @@ impl CensusProgram {
         Self { request, program }
     }
 
-    /// An iterator over the threads of `pid`, and whether it is scoped to them (Linux 6.1) or visits all tasks.
-    pub(super) fn link(&self, pid: u32) -> io::Result<(OwnedFd, bool)> {
+    /// An iterator over the threads of `pid`; before Linux 6.1 one over all tasks, of which the program skips the rest.
+    pub(super) fn link(&self, pid: u32) -> io::Result<OwnedFd> {
         match sys::link_task_iter(self.program.as_fd(), Some(pid)) {
-            Ok(link) => Ok((link, true)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                Ok((sys::link_task_iter(self.program.as_fd(), None)?, false))
+                sys::link_task_iter(self.program.as_fd(), None)
             }
-            Err(error) => Err(error),
+            linked => linked,
         }
     }
 

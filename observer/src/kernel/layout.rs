@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use aya::util::KernelVersion;
 use observer_common::layout::Layout;
 
 use super::btf::Btf;
@@ -45,16 +46,19 @@ fn resolve(bytes: &[u8]) -> Result<Layout, LayoutError> {
         task_cpu_time: field("task_struct", "se.sum_exec_runtime")?,
         task_comm: field("task_struct", "comm")?,
         task_flags: field("task_struct", "flags")?,
-        task_thread_flags: field("task_struct", "thread_info.flags")?,
+        task_pending: field("task_struct", "pending.signal.sig")?,
+        task_blocked: field("task_struct", "blocked.sig")?,
+        task_jobctl: field("task_struct", "jobctl")?,
+        signal_pending: field("signal_struct", "shared_pending.signal.sig")?,
         task_signal: field("task_struct", "signal")?,
         signal_live: field("signal_struct", "live")?,
-        signal_group_exit_code: field("signal_struct", "group_exit_code")?,
         task_exit_code: field("task_struct", "exit_code")?,
         pid_level: field("pid", "level")?,
         pid_numbers: field("pid", "numbers")?,
         upid_size: size("upid")?,
         regs_syscall: field("pt_regs", "orig_ax").or_else(|_| field("pt_regs", "syscallno"))?,
-        regs_size: size("pt_regs")?,
+        switch_has_state: KernelVersion::current()
+            .map_or(1, |version| u32::from(version >= KernelVersion::new(5, 18, 0))),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The system calls that aya has no door to: an iterator over one process.
+//! The system calls that aya has no door to: an iterator over one process, a sampled event whose period changes.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -73,4 +73,71 @@ pub fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+const PERF_TYPE_SOFTWARE: u32 = 1;
+const PERF_COUNT_SW_PAGE_FAULTS: u64 = 2;
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
+const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+const PERF_EVENT_IOC_PERIOD: libc::c_ulong = 0x4008_2404;
+const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+/// `perf_event_attr.flags`: starts disabled.
+const DISABLED: u64 = 1;
+
+/// `struct perf_event_attr`, its first published form.
+#[repr(C)]
+#[derive(Default)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup: u32,
+    breakpoint: u32,
+    config1: u64,
+}
+
+/// Runs `program` at one of `period` page faults on a CPU, until the descriptor is closed.
+pub fn sample_page_faults(cpu: u32, period: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attributes = PerfEventAttr {
+        kind: PERF_TYPE_SOFTWARE,
+        size: size_of::<PerfEventAttr>() as u32,
+        config: PERF_COUNT_SW_PAGE_FAULTS,
+        sample_period: period,
+        flags: DISABLED,
+        ..Default::default()
+    };
+    let (everybody, no_group) = (-1, -1);
+    // SAFETY: the kernel reads the attributes, whose size they give; the descriptor it returns is new and ours.
+    let event = unsafe {
+        let fd = libc::syscall(
+            libc::SYS_perf_event_open,
+            std::ptr::from_ref(&attributes),
+            everybody,
+            cpu,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        );
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd as i32)
+    };
+    // SAFETY: both take an integer.
+    let failed = unsafe {
+        libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()) != 0
+            || libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) != 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(event) }
+}
+
+/// Changes how many faults make a sample.
+pub fn set_period(event: BorrowedFd<'_>, period: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads the integer that is pointed to.
+    let failed =
+        unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_PERIOD, std::ptr::from_ref(&period)) };
+    if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -47,12 +47,13 @@ pub fn census(pid: u32) -> io::Result<Census> {
     Ok(census)
 }
 
-/// The visit again, of one thread: has it moved since?
+/// Whether a thread still is where it was visited. Where that may not be read it is believed.
 pub fn still_there(pid: u32, visit: &Visit) -> bool {
     let mut text = Vec::new();
-    let path = format!("/proc/{pid}/task/{}/syscall", visit.tid);
-    read(&path, &mut text).is_ok()
-        && parse_syscall(&text).is_some_and(|call| (call.sp, call.ip) == (visit.sp, visit.ip))
+    match read(&format!("/proc/{pid}/task/{}/syscall", visit.tid), &mut text) {
+        Ok(()) => parse_syscall(&text).is_some_and(|call| (call.sp, call.ip) == (visit.sp, visit.ip)),
+        Err(error) => !is_gone(&error),
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {

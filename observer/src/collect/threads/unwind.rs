@@ -1,8 +1,12 @@
 //! Stacks of sleeping threads, read from outside.
 //!
-//! An [`Unwinder`] belongs to one process image. [`FramePointers`] follows the chain that code built with frame
+//! An [`Unwinder`] belongs to one process image. [`dwarf::CallFrames`] reads what compilers write for exceptions and
+//! debuggers, and is the usual one. [`FramePointers`] follows the chain that code built with frame
 //! pointers keeps; libc and most distributions' code is built without, and then the chain starts at the caller
 //! that has one, or nowhere. One read of 4 KiB a stack, 2 µs.
+
+pub mod dwarf;
+pub mod rules;
 
 use crate::target::maps::Mapping;
 use crate::target::memory::RemoteMemory;
@@ -42,7 +46,10 @@ pub enum End {
 
 /// Walks stacks of one process.
 pub trait Unwinder: Send {
+    /// The stack of a thread that sleeps.
     fn unwind(&mut self, registers: &Registers) -> Stack;
+    /// The stack of a thread that has long gone on, from a copy made at its stack pointer.
+    fn unwind_copied(&mut self, registers: &Registers, stack: &[u8]) -> Stack;
     /// The process has other mappings than before.
     fn remap(&mut self, maps: &[Mapping]);
 }
@@ -70,6 +77,14 @@ impl Window {
     pub fn reset(&mut self) {
         self.bytes.clear();
         self.reads = 0;
+    }
+
+    /// Shows a copy from `start` up and nothing else.
+    pub fn show(&mut self, start: u64, copy: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(copy);
+        self.start = start;
+        self.reads = MAX_READS;
     }
 
     pub fn read_u64(&mut self, address: u64) -> Option<u64> {
@@ -108,6 +123,12 @@ impl FramePointers {
 impl Unwinder for FramePointers {
     fn unwind(&mut self, registers: &Registers) -> Stack {
         self.window.reset();
+        let window = &mut self.window;
+        walk(registers, &self.code, |address| window.read_u64(address))
+    }
+
+    fn unwind_copied(&mut self, registers: &Registers, stack: &[u8]) -> Stack {
+        self.window.show(registers.sp, stack);
         let window = &mut self.window;
         walk(registers, &self.code, |address| window.read_u64(address))
     }

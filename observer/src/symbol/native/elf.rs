@@ -18,6 +18,7 @@ const MAX_DEBUG_BYTES: u64 = 192 << 20;
 
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const SHT_SYMTAB: u32 = 2;
 const SHT_DYNSYM: u32 = 11;
 const SHF_COMPRESSED: u64 = 1 << 11;
@@ -28,6 +29,14 @@ const NT_GNU_BUILD_ID: u32 = 3;
 pub struct Segment {
     pub file_offset: u64,
     pub file_size: u64,
+    pub address: u64,
+}
+
+/// A section that is loaded: where it lies in the file and in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub file_offset: u64,
+    pub size: u64,
     pub address: u64,
 }
 
@@ -43,6 +52,10 @@ pub struct Elf {
     pub debug: bool,
     /// Names another file to look into; following that is not left to what the target wrote there.
     pub links_elsewhere: bool,
+    /// `.eh_frame`.
+    pub unwind_table: Option<Part>,
+    /// `.eh_frame_hdr`.
+    pub unwind_index: Option<Part>,
 }
 
 impl Elf {
@@ -91,8 +104,25 @@ impl Elf {
         match kind {
             PT_LOAD => self.segments.push(Segment { file_offset, file_size, address }),
             PT_NOTE => notes.push((file_offset, file_size.min(MAX_NOTES))),
+            PT_GNU_EH_FRAME => self.unwind_index = Some(Part { file_offset, size: file_size, address }),
             _ => {}
         }
+    }
+
+    /// `.eh_frame` of a file without section headers: its index begins with where that is, relative to itself.
+    pub fn unwind_table_behind(&self, index: &[u8]) -> Option<Part> {
+        const RELATIVE_4_BYTES: u8 = 0x1b;
+        let at = self.unwind_index?;
+        if index.get(..2)? != [1, RELATIVE_4_BYTES] {
+            return None;
+        }
+        let distance = i32::from_le_bytes(index.get(4..8)?.try_into().ok()?);
+        let address = at.address.checked_add(4)?.checked_add_signed(i64::from(distance))?;
+        self.segments.iter().find_map(|segment| {
+            let inside = address.checked_sub(segment.address)?;
+            let size = segment.file_size.checked_sub(inside)?;
+            Some(Part { file_offset: segment.file_offset.checked_add(inside)?, size, address })
+        })
     }
 
     fn read_sections(&mut self, file: &File, header: &Reader<'_>) -> io::Result<()> {
@@ -132,6 +162,9 @@ impl Elf {
                 };
                 debug_bytes = debug_bytes.saturating_add(becomes);
                 self.debug |= name == b".debug_info";
+            } else if name == b".eh_frame" && flags & SHF_COMPRESSED == 0 {
+                let address = section.u64(16).unwrap_or(0);
+                self.unwind_table = Some(Part { file_offset: offset, size, address });
             } else if name.starts_with(b".zdebug_") {
                 debug_bytes = u64::MAX;
             } else if matches!(name, b".gnu_debuglink" | b".gnu_debugaltlink" | b".debug_sup") {
@@ -167,7 +200,7 @@ fn build_id(notes: &[u8]) -> Vec<u8> {
 }
 
 /// Up to `size` bytes, fewer where the file ends.
-fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+pub fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     let size = size.min(length.saturating_sub(offset));
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];

@@ -63,6 +63,10 @@ impl Module {
         Some(Self { name: key.name(), elf, file })
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// A path that leads to the open file, whatever becomes of the one it was opened by.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))

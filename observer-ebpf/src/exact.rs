@@ -1,0 +1,191 @@
+//! Exact: every futex and mapping call of a target when it returns. By fexit only those calls pay; by
+//! tracepoints (`--exact`) every system call of the machine does, so it is off unless asked for.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::macros::{btf_tracepoint, fexit, map, tracepoint};
+use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
+use observer_common::mapped::{Call, MappedCounters};
+use observer_common::syscall::{
+    BRK, FUTEX, FUTEX_WAIT, FUTEX_WAITV, MADVISE, MMAP, MPROTECT, MREMAP, MUNMAP, RESTART_SYSCALL,
+};
+use observer_common::target::MAX_TARGETS;
+use observer_common::waits::ExactWaits;
+
+use crate::registers::Registers;
+use crate::target;
+use crate::waits::SLEEPS;
+
+const PAGE: u64 = 4096;
+const PROT_NONE: u64 = 0;
+/// A result in this range is an error number.
+const MAX_ERROR: u64 = 4095;
+const ETIMEDOUT: i64 = 110;
+const EAGAIN: i64 = 11;
+/// The call goes on by itself after a signal: 512 to 514 as it is, 516 as `restart_syscall`.
+const ERESTARTSYS: i64 = 512;
+const ERESTARTNOHAND: i64 = 514;
+const ERESTART_RESTARTBLOCK: i64 = 516;
+
+#[map]
+static MAPPED: PerCpuArray<MappedCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+#[map]
+static EXACT_WAITS: PerCpuArray<ExactWaits> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+/// The program break of each target by slot, first as user space found it.
+#[map]
+static BREAKS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
+
+#[btf_tracepoint(function = "sys_exit")]
+pub fn exact_btf(ctx: BtfTracePointContext) -> i32 {
+    let regs: *const c_void = ctx.arg(0);
+    let result: usize = ctx.arg(1);
+    returned(regs, result as i64);
+    0
+}
+
+/// On `syscalls:sys_exit_...`, whose record is a header of 8 bytes, the number and the result.
+#[tracepoint]
+pub fn exact_tracepoint(ctx: TracePointContext) -> u32 {
+    // SAFETY: inside the record of these tracepoints.
+    if let Ok(result) = unsafe { ctx.read_at::<i64>(16) } {
+        // SAFETY: current is a task; the helper gives a pointer to its saved user registers.
+        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const c_void;
+        returned(regs, result);
+    }
+    0
+}
+
+/// On a syscall's entry function, which takes the saved user registers and returns the result.
+macro_rules! exact_fexit {
+    ($($name:ident)+) => {
+        $(
+            #[fexit]
+            pub fn $name(ctx: FExitContext) -> i32 {
+                let regs: *const c_void = ctx.arg(0);
+                let result: usize = ctx.arg(1);
+                returned(regs, result as i64);
+                0
+            }
+        )+
+    };
+}
+exact_fexit!(exact_fexit_mmap exact_fexit_munmap exact_fexit_mremap exact_fexit_brk exact_fexit_mprotect
+    exact_fexit_madvise exact_fexit_futex);
+
+#[inline(always)]
+fn returned(regs: *const c_void, result: i64) {
+    // SAFETY: no preconditions.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let Some(target) = target::find((pid_tgid >> 32) as u32) else { return };
+    let registers = Registers::read(regs);
+    match registers.syscall {
+        FUTEX | FUTEX_WAIT | FUTEX_WAITV | RESTART_SYSCALL => {
+            futex(target.slot, pid_tgid as u32, &registers, result);
+        }
+        MMAP | MUNMAP | MREMAP | BRK | MPROTECT | MADVISE => mapping(target.slot, &registers, result),
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn futex(slot: u32, tid: u32, registers: &Registers, result: i64) {
+    let sleep = SLEEPS.get_ptr_mut(tid);
+    if registers.syscall == RESTART_SYSCALL {
+        let Some(sleep) = sleep else { return };
+        // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
+        unsafe {
+            if (*sleep).restarts == 0 {
+                return;
+            }
+            (*sleep).restarts = 0;
+        }
+    } else if registers.syscall == FUTEX {
+        // FUTEX_WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2
+        if !matches!(registers.arguments()[1] & 0x7f, 0 | 6 | 9 | 11 | 13) {
+            return;
+        }
+    }
+    let error = -result;
+    if (ERESTARTSYS..=ERESTARTNOHAND).contains(&error) {
+        return;
+    }
+    if error == ERESTART_RESTARTBLOCK {
+        if let Some(sleep) = sleep {
+            // SAFETY: as above.
+            unsafe { (*sleep).restarts = 1 };
+        }
+        return;
+    }
+    let Some(counters) = EXACT_WAITS.get_ptr_mut(slot) else { return };
+    // SAFETY: this CPU's counters.
+    unsafe {
+        let counter = match error {
+            ETIMEDOUT => &raw mut (*counters).timed_out,
+            EAGAIN => &raw mut (*counters).refused,
+            error if error > 0 => &raw mut (*counters).failed,
+            _ => &raw mut (*counters).woken,
+        };
+        *counter = (*counter).wrapping_add(1);
+    }
+}
+
+#[inline(always)]
+fn mapping(slot: u32, registers: &Registers, result: i64) {
+    if result as u64 > u64::MAX - MAX_ERROR {
+        return;
+    }
+    let arguments = registers.arguments();
+    let length = pages(arguments[1]);
+    match registers.syscall {
+        MMAP if arguments[2] == PROT_NONE => add(slot, Call::MmapReserve, length, true),
+        MMAP => add(slot, Call::Mmap, length, true),
+        MUNMAP => add(slot, Call::Munmap, length, false),
+        MREMAP => change(slot, Call::Mremap, length, pages(arguments[2])),
+        MPROTECT => add(slot, Call::Mprotect, length, arguments[2] != PROT_NONE),
+        // MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED
+        MADVISE if matches!(arguments[2], 4 | 8 | 9 | 24) => add(slot, Call::Madvise, length, false),
+        BRK => {
+            if let Some(known) = BREAKS.get_ptr_mut(slot) {
+                let now = pages(result as u64);
+                // SAFETY: a map value; the kernel serializes brk by process, and its writer is this process.
+                let before = unsafe { core::mem::replace(&mut *known, now) };
+                if before != 0 {
+                    change(slot, Call::Brk, before, now);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Rounded up to whole pages.
+#[inline(always)]
+fn pages(bytes: u64) -> u64 {
+    bytes.wrapping_add(PAGE - 1) & !(PAGE - 1)
+}
+
+#[inline(always)]
+fn change(slot: u32, call: Call, before: u64, now: u64) {
+    if now > before {
+        add(slot, call, now - before, true);
+    } else if before > now {
+        add(slot, call, before - now, false);
+    }
+}
+
+#[inline(always)]
+fn add(slot: u32, call: Call, bytes: u64, mapped: bool) {
+    if let Some(counters) = MAPPED.get_ptr_mut(slot) {
+        // SAFETY: this CPU's counters; every `Call` is an index of the arrays.
+        unsafe {
+            let counter = if mapped {
+                &raw mut (*counters).mapped[call as usize]
+            } else {
+                &raw mut (*counters).unmapped[call as usize]
+            };
+            *counter = (*counter).wrapping_add(bytes);
+        }
+    }
+}

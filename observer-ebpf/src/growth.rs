@@ -1,0 +1,122 @@
+//! Growth: one page fault of many of a target, with the address, the user registers and the user stack.
+//! Runs on a software perf event of each CPU; a process that does not fault pays nothing.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_probe_read_user,
+    bpf_ringbuf_output, bpf_task_pt_regs,
+};
+use aya_ebpf::macros::{map, perf_event};
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::programs::PerfEventContext;
+use observer_common::growth::{FaultHeader, FaultRecord, MAX_FRAMES, MAX_STACK_BYTES, STACK_STEP};
+use observer_common::loss::Loss;
+use observer_common::target::FLAG_COPY_STACK;
+
+use crate::registers::Registers;
+use crate::{loss, target};
+
+const BPF_F_USER_STACK: u64 = 1 << 8;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+
+#[map]
+static FAULTS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+#[map]
+static FAULT_SCRATCH: PerCpuArray<FaultRecord> = PerCpuArray::with_max_entries(1, 0);
+
+#[perf_event]
+pub fn growth(ctx: PerfEventContext) -> u32 {
+    // SAFETY: no preconditions.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    if let Some(target) = target::find(tgid)
+        && let Some(record) = FAULT_SCRATCH.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's scratch; a fault of a program's own read does not come here.
+        let record = unsafe { &mut *record };
+        let header = &mut record.header;
+        header.global_tgid = tgid;
+        header.global_tid = pid_tgid as u32;
+        header.slot = target.slot;
+        sample(&ctx, record, target.flags & FLAG_COPY_STACK != 0);
+    }
+    0
+}
+
+#[inline(always)]
+fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
+    // The event's own registers are the kernel's when the kernel touched the page.
+    // SAFETY: current is a task; the helper gives a pointer to its saved user registers.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const c_void;
+    let registers = Registers::read(regs);
+    let header = &mut record.header;
+    // SAFETY: fields of the context that perf event programs may read.
+    unsafe {
+        header.time = bpf_ktime_get_ns();
+        header.address = (*ctx.ctx).addr;
+        header.weight = (*ctx.ctx).sample_period;
+    }
+    header.ip = registers.ip();
+    header.sp = registers.sp();
+    header.bp = registers.bp();
+    header.padding = 0;
+    // SAFETY: the helper writes at most the size of `frames`.
+    let bytes = unsafe {
+        bpf_get_stack(
+            ctx.as_ptr(),
+            record.frames.as_mut_ptr().cast(),
+            (MAX_FRAMES * 8) as u32,
+            BPF_F_USER_STACK,
+        )
+    };
+    let mut frames = 0usize;
+    if bytes > 0 && bytes as usize <= MAX_FRAMES * 8 {
+        frames = bytes as usize / 8;
+    } else {
+        loss::count(Loss::GrowthStackUnreadable);
+    }
+    record.header.frames = frames as u32;
+    record.header.stack_bytes = 0;
+    let mut length = size_of::<FaultHeader>() + frames * 8;
+    if copy_stack {
+        record.header.stack_bytes = copy(record) as u32;
+        length = size_of::<FaultRecord>();
+    }
+    // SAFETY: the record holds `length` bytes; the helper copies them.
+    let full = unsafe {
+        bpf_ringbuf_output(
+            (&raw const FAULTS).cast_mut().cast(),
+            core::ptr::from_mut(record).cast(),
+            length as u64,
+            BPF_RB_NO_WAKEUP,
+        )
+    };
+    if full != 0 {
+        loss::count(Loss::GrowthRingFull);
+    }
+}
+
+/// Copies the stack from its top, step by step until one cannot be read.
+#[inline(always)]
+fn copy(record: &mut FaultRecord) -> usize {
+    let sp = record.header.sp;
+    let mut done = 0;
+    while done < MAX_STACK_BYTES {
+        // SAFETY: `done` is a multiple of the step below the size of `stack`; the helper checks the source.
+        let failed = unsafe {
+            bpf_probe_read_user(
+                record.stack.as_mut_ptr().add(done).cast(),
+                STACK_STEP as u32,
+                (sp + done as u64) as *const c_void,
+            )
+        };
+        if failed != 0 {
+            loss::count(Loss::GrowthStackCopyShort);
+            break;
+        }
+        done += STACK_STEP;
+    }
+    done
+}

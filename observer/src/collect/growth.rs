@@ -1,0 +1,266 @@
+//! Memory that grew and is still there, by the stack that first touched it.
+//!
+//! Reads sampled page faults (from the kernel side) and `/proc/PID/pagemap`; gives growth sites. How much was
+//! touched says nothing: a loop that maps and unmaps touches gigabytes and keeps none. So the last stack of each
+//! sampled page is kept, and what is reported are the pages that are still there. 2 µs a sample, 2 µs a page when
+//! it is looked for.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use super::pagemap::{Pagemap, page_bytes};
+use super::threads::identity;
+use super::threads::unwind::{End, Registers, Unwinder};
+use crate::sample::{Frame, GroupKind, GrowthSite, Losses};
+use crate::symbol::{self, Symbolizer};
+use crate::target::maps::{self, Mapping};
+
+mod pages;
+mod via;
+
+use pages::{Page, Pages};
+pub use via::Via;
+
+/// Sites that are reported.
+pub const MAX_SITES: usize = 50;
+/// Different stacks kept with their frames; the rest is one site without a stack.
+const MAX_STACKS: usize = 4096;
+/// Seconds between two looks at which pages are still there.
+const SURVIVOR_SECONDS: f64 = 2.0;
+/// Frames kept of a stack.
+const MAX_FRAMES: usize = 128;
+
+/// One sampled page fault, as the kernel side tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch<'s> {
+    /// What was touched.
+    pub address: u64,
+    /// Faults that this one stands for.
+    pub weight: u64,
+    pub registers: Registers,
+    /// By frame pointers, the interrupted instruction first.
+    pub frames: &'s [u64],
+    /// A copy of the stack from the stack pointer up; empty where none was made.
+    pub stack: &'s [u8],
+}
+
+/// What grew, and what was lost on the way to knowing it.
+#[derive(Clone, Debug, Default)]
+pub struct GrowthSites {
+    /// Largest first.
+    pub sites: Vec<GrowthSite>,
+    /// Surviving bytes of all sites, also of those beyond the bound.
+    pub total_bytes: u64,
+    pub losses: Losses,
+}
+
+/// Which of these pages, in ascending order, are still there.
+type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
+
+/// Follows the pages of one process image.
+pub struct GrowthReader {
+    pid: u32,
+    /// A Go program: its own frame pointers are right, and its heap is one kind of mapping.
+    go: bool,
+    symbolizer: Box<dyn Symbolizer>,
+    unwinder: Box<dyn Unwinder>,
+    resident: Box<Resident>,
+    maps: Vec<Mapping>,
+    pages: Pages,
+    stacks: HashMap<Box<[u64]>, u32>,
+    places: Vec<Option<Place>>,
+    free: Vec<u32>,
+    looked: Option<f64>,
+    last: Vec<GrowthSite>,
+    total_bytes: u64,
+    losses: Losses,
+}
+
+/// A stack, under the number that pages know it by.
+struct Place {
+    addresses: Box<[u64]>,
+    frames: Arc<[Frame]>,
+}
+
+impl GrowthReader {
+    pub fn open(
+        pid: u32,
+        go: bool,
+        symbolizer: Box<dyn Symbolizer>,
+        unwinder: Box<dyn Unwinder>,
+    ) -> io::Result<Self> {
+        let mut pagemap = Pagemap::open(pid)?;
+        let resident = move |pages: &[u64]| pagemap.are_resident(pages);
+        Ok(Self::new(pid, go, symbolizer, unwinder, Box::new(resident)))
+    }
+
+    fn new(
+        pid: u32,
+        go: bool,
+        symbolizer: Box<dyn Symbolizer>,
+        unwinder: Box<dyn Unwinder>,
+        resident: Box<Resident>,
+    ) -> Self {
+        // Number 0 is the site of all that has no stack of its own.
+        let nowhere = Place { addresses: Box::default(), frames: Arc::new([]) };
+        Self {
+            pid,
+            go,
+            symbolizer,
+            unwinder,
+            resident,
+            maps: Vec::new(),
+            pages: Pages::default(),
+            stacks: HashMap::new(),
+            places: vec![Some(nowhere)],
+            free: Vec::new(),
+            looked: None,
+            last: Vec::new(),
+            total_bytes: 0,
+            losses: Losses::new(),
+        }
+    }
+
+    /// Takes samples in; often, so that the process still is as it was when they were made.
+    pub fn record(&mut self, touches: &[Touch<'_>]) {
+        if touches.is_empty() {
+            return;
+        }
+        self.remap(touches);
+        let stacks: Vec<Box<[u64]>> = touches.iter().map(|touch| self.stack(touch)).collect();
+        self.intern(&stacks);
+        for (touch, stack) in touches.iter().zip(&stacks) {
+            let number = self.stacks.get(stack).copied().unwrap_or(0);
+            let via = via::of(&self.maps, touch.address, self.go);
+            let page = Page { stack: number, weight: touch.weight.max(1), via };
+            self.pages.insert(touch.address / page_bytes(), page);
+        }
+        let thinned = self.pages.take_thinned();
+        self.lose("growth_pages_thinned", thinned);
+    }
+
+    /// The sites now, at `at_seconds` on the caller's clock; looks at the pages anew every few seconds only.
+    pub fn sample(&mut self, at_seconds: f64) -> GrowthSites {
+        if self.looked.is_none_or(|looked| at_seconds - looked >= SURVIVOR_SECONDS) {
+            self.looked = Some(at_seconds);
+            self.look();
+        }
+        GrowthSites {
+            sites: self.last.clone(),
+            total_bytes: self.total_bytes,
+            losses: std::mem::take(&mut self.losses),
+        }
+    }
+
+    /// New code or new memory since the maps were read: they are read again, once a batch at most.
+    fn remap(&mut self, touches: &[Touch<'_>]) {
+        let known = |address| via::mapping_of(&self.maps, address).is_some();
+        if touches.iter().all(|touch| known(touch.address) && known(touch.registers.ip)) {
+            return;
+        }
+        if let Ok(maps) = maps::read(self.pid)
+            && !maps.is_empty()
+        {
+            self.unwinder.remap(&maps);
+            self.maps = maps;
+        }
+    }
+
+    fn stack(&mut self, touch: &Touch<'_>) -> Box<[u64]> {
+        let by_frame_pointers = || match touch.frames {
+            [] => Box::from([touch.registers.ip]),
+            frames => Box::from(&frames[..frames.len().min(MAX_FRAMES)]),
+        };
+        if self.go || touch.stack.is_empty() {
+            return by_frame_pointers();
+        }
+        let mut stack = self.unwinder.unwind_copied(&touch.registers, touch.stack);
+        if stack.end != End::Root && touch.frames.len() > stack.addresses.len() {
+            return by_frame_pointers();
+        }
+        stack.addresses.truncate(MAX_FRAMES);
+        stack.addresses.into()
+    }
+
+    /// Gives each new stack a number and its frames, while the process is there to ask.
+    fn intern(&mut self, stacks: &[Box<[u64]>]) {
+        let mut new: Vec<&Box<[u64]>> =
+            stacks.iter().filter(|stack| !self.stacks.contains_key(*stack)).collect();
+        new.sort_unstable();
+        new.dedup();
+        let room = MAX_STACKS.saturating_sub(self.stacks.len());
+        let over = new.len().saturating_sub(room);
+        self.lose("growth_stacks_left_out", over as u64);
+        new.truncate(room);
+        let asked: Vec<&[u64]> = new.iter().map(|stack| &***stack).collect();
+        let frames = symbol::stacks(&mut *self.symbolizer, &asked);
+        for (addresses, frames) in new.into_iter().zip(frames) {
+            let place = Place { addresses: addresses.clone(), frames };
+            let number = match self.free.pop() {
+                Some(number) => {
+                    self.places[number as usize] = Some(place);
+                    number
+                }
+                None => {
+                    self.places.push(Some(place));
+                    (self.places.len() - 1) as u32
+                }
+            };
+            self.stacks.insert(addresses.clone(), number);
+        }
+    }
+
+    /// Drops the pages that are gone, and the stacks that no page is left of.
+    fn look(&mut self) {
+        // Of a process that exited, what was there last stays on the record.
+        let _ = self.pages.keep_resident(&mut self.resident);
+        let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
+        for page in self.pages.iter() {
+            let sum = bytes.entry((page.stack, page.via)).or_default();
+            *sum = sum.saturating_add(page.weight.saturating_mul(page_bytes()));
+        }
+        self.total_bytes = bytes.values().fold(0, |sum, &bytes| sum.saturating_add(bytes));
+        self.last = self.sites(&bytes);
+        let live: HashSet<u32> = bytes.keys().map(|&(stack, _)| stack).collect();
+        for (number, place) in self.places.iter_mut().enumerate().skip(1) {
+            if !live.contains(&(number as u32))
+                && let Some(gone) = place.take()
+            {
+                self.stacks.remove(&gone.addresses);
+                self.free.push(number as u32);
+            }
+        }
+    }
+
+    /// Stacks that differ in addresses only are one site.
+    fn sites(&mut self, bytes: &HashMap<(u32, Via), u64>) -> Vec<GrowthSite> {
+        let mut sites = HashMap::new();
+        for (&(stack, via), &bytes) in bytes {
+            let Some(place) = self.places.get(stack as usize).and_then(Option::as_ref) else { continue };
+            let id = identity::of_group(GroupKind::Thread, via.name(), &place.frames);
+            let site = sites.entry(id).or_insert_with(|| GrowthSite {
+                frames: Arc::clone(&place.frames),
+                bytes: 0,
+                via: via.name().to_owned(),
+            });
+            site.bytes = site.bytes.saturating_add(bytes);
+        }
+        let mut sites: Vec<_> = sites.into_iter().collect();
+        sites.sort_unstable_by(|(id, site), (other_id, other)| {
+            other.bytes.cmp(&site.bytes).then(id.cmp(other_id))
+        });
+        let over = sites.len().saturating_sub(MAX_SITES);
+        self.lose("growth_sites_left_out", over as u64);
+        sites.into_iter().take(MAX_SITES).map(|(_, site)| site).collect()
+    }
+
+    fn lose(&mut self, name: &str, lost: u64) {
+        if lost > 0 {
+            *self.losses.entry(name.to_owned()).or_default() += lost;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

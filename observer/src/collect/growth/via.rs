@@ -1,0 +1,92 @@
+//! How the memory that a page lies in was asked for, told from the kind of its mapping.
+
+use crate::target::maps::Mapping;
+
+/// glibc reserves each arena but the first so large, so aligned, and opens it bit by bit.
+const ARENA_BYTES: u64 = 64 << 20;
+
+/// The call that made room for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Via {
+    /// The heap that grows at its end.
+    Brk,
+    /// Mapped for itself: large blocks, thread stacks, other allocators.
+    Mmap,
+    /// Opened for writing within a reservation: a glibc arena.
+    Mprotect,
+    /// A page of a file, of the main stack, or of a mapping that is gone.
+    Fault,
+}
+
+impl Via {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Brk => "brk",
+            Self::Mmap => "mmap",
+            Self::Mprotect => "mprotect",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+pub fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
+    Some(&maps[index_of(maps, address)?])
+}
+
+fn index_of(maps: &[Mapping], address: u64) -> Option<usize> {
+    let index = maps.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
+    maps.get(index).filter(|mapping| address < mapping.end).map(|_| index)
+}
+
+pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {
+    let Some(index) = index_of(maps, address) else { return Via::Fault };
+    let mapping = &maps[index];
+    if mapping.path == "[heap]" {
+        return Via::Brk;
+    }
+    let named = mapping.path.starts_with('[') && !mapping.path.starts_with("[anon");
+    if mapping.is_file() || named {
+        return Via::Fault;
+    }
+    // Go's arenas look like this too, and are not glibc's.
+    if !go && is_arena(mapping, maps.get(index + 1)) { Via::Mprotect } else { Via::Mmap }
+}
+
+/// The open part of an arena is followed by the rest of its reservation, unless all of it is open.
+fn is_arena(mapping: &Mapping, next: Option<&Mapping>) -> bool {
+    let end = mapping.start.saturating_add(ARENA_BYTES);
+    mapping.start.is_multiple_of(ARENA_BYTES)
+        && (mapping.end == end
+            || next.is_some_and(|next| {
+                next.start == mapping.end && next.end == end && !(next.readable || next.writable)
+            }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::maps;
+
+    #[test]
+    fn tells_the_kinds_of_mapping_apart() {
+        let maps = maps::parse(
+            b"00400000-00500000 r-xp 00000000 fe:00 77 /bin/x\n\
+            01000000-02000000 rw-p 00000000 00:00 0 [heap]\n\
+            7f0000000000-7f0000100000 rw-p 00000000 00:00 0 \n\
+            7f0000100000-7f0004000000 ---p 00000000 00:00 0 \n\
+            7f1000001000-7f1000100000 rw-p 00000000 00:00 0 \n\
+            7f2000000000-7f2000100000 rw-p 00000000 00:00 0 [anon: glibc: malloc]\n\
+            7ffc00000000-7ffc00100000 rw-p 00000000 00:00 0 [stack]\n",
+        );
+        let via = |address| of(&maps, address, false);
+        assert_eq!(via(0x0100_1000), Via::Brk);
+        assert_eq!(via(0x7f00_0000_5000), Via::Mprotect);
+        assert_eq!(of(&maps, 0x7f00_0000_5000, true), Via::Mmap, "Go reserves likewise");
+        assert_eq!(via(0x7f10_0000_5000), Via::Mmap);
+        assert_eq!(via(0x7f20_0000_5000), Via::Mmap);
+        assert_eq!(
+            (via(0x40_1000), via(0x7ffc_0000_1000), via(0x9999_0000_0000)),
+            (Via::Fault, Via::Fault, Via::Fault)
+        );
+    }
+}

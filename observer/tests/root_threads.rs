@@ -1,0 +1,301 @@
+//! Sleeping threads of real C programs, read from outside: needs leave to read another process, and a C compiler.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use observer::collect::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
+use observer::kernel::{CensusOptions, Kernel, KernelOptions, TargetHandle, ThreadRecord};
+use observer::sample::Group;
+use observer::symbol::native::Native;
+
+/// A running `sleepers`.
+struct Sleepers {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _directory: tempfile::TempDir,
+}
+
+impl Sleepers {
+    fn build(flags: &[&str]) -> Self {
+        Self::build_as("sleepers", flags)
+    }
+
+    fn build_as(name: &str, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join(name);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/sleepers/sleepers.c");
+        let compiled = Command::new("cc")
+            .args(["-O2", "-pthread", "-o"])
+            .arg(&program)
+            .arg(source)
+            .args(flags)
+            .status()
+            .expect("a C compiler (install: cargo xtask setup)");
+        assert!(compiled.success());
+        Self::start(program, directory)
+    }
+
+    fn start(program: PathBuf, directory: tempfile::TempDir) -> Self {
+        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let commands = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, commands, answers, _directory: directory }
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "ok\n", "to {command}");
+    }
+
+    fn reader(&self) -> ThreadReader {
+        let pid = self.child.id();
+        ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)))
+    }
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The kernel's census of a target.
+struct Census {
+    kernel: Kernel,
+    handle: TargetHandle,
+}
+
+impl Census {
+    fn of(target: &Sleepers) -> Self {
+        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
+        let handle = kernel.add_target(target.child.id()).unwrap();
+        Self { kernel, handle }
+    }
+
+    fn take(&mut self) -> Vec<ThreadRecord> {
+        self.kernel.census(&self.handle, CensusOptions::default()).unwrap().threads
+    }
+}
+
+fn functions(group: &Group) -> Vec<&str> {
+    group.frames.iter().map(|frame| frame.function.as_str()).collect()
+}
+
+/// The groups whose stack has this function.
+fn at<'s>(sample: &'s ThreadSample, function: &str) -> Vec<&'s Group> {
+    sample.groups.iter().filter(|group| functions(group).contains(&function)).collect()
+}
+
+fn only<'s>(sample: &'s ThreadSample, function: &str) -> &'s Group {
+    let found = at(sample, function);
+    assert_eq!(found.len(), 1, "groups at {function}: {:#?}", sample.groups);
+    found[0]
+}
+
+/// Neither frame pointers nor debug information nor PIE change what is seen.
+fn sees_threads_that_slept_before(flags: &[&str], by_kernel: bool) {
+    let mut target = Sleepers::build(flags);
+    for command in ["mutex 200", "cond 30", "sem 7", "timed 5", "deep 2", "handler 1"] {
+        target.tell(command);
+    }
+    let mut reader = target.reader();
+    let mut census = by_kernel.then(|| Census::of(&target));
+    let mut take = |at| reader.sample(at, census.as_mut().map(Census::take).as_deref()).unwrap();
+    let sample = take(10.0);
+    assert_eq!(sample.threads, 246);
+    assert_eq!(sample.groups.iter().map(|group| group.count).sum::<u64>(), 245);
+    let expected: BTreeMap<&str, (u64, &str, &[&str])> = BTreeMap::from([
+        ("take_the_mutex", (200, "futex wait", &["take_the_mutex", "on_mutex"][..])),
+        ("wait_for_the_condition", (30, "futex wait bitset", &["wait_for_the_condition", "on_cond"][..])),
+        ("wait_for_the_semaphore", (7, "futex wait bitset", &["wait_for_the_semaphore", "on_sem"][..])),
+        ("wait_an_hour", (5, "futex wait bitset", &["wait_an_hour", "on_time"][..])),
+        ("handle_signal", (1, "futex wait bitset", &["handle_signal"][..])),
+        ("get_interrupted", (1, "futex wait bitset", &["get_interrupted", "in_handler"][..])),
+    ]);
+    for (function, (count, reason, path)) in expected {
+        let group = only(&sample, function);
+        assert_eq!((group.count, group.wait_reason.as_str()), (count, reason), "{function}");
+        let names = functions(group);
+        assert!(names.windows(path.len()).any(|window| window == path), "{function}: {names:?}");
+        assert_eq!(group.waits_on.as_ref().unwrap().objects, 1);
+        assert_eq!((group.joined, group.left, group.moved), (0, 0, 0));
+        assert_eq!(group.oldest_wait_seconds, Some(0.0));
+        assert!(group.stack_bytes >= 4096 * count, "{function}: {}", group.stack_bytes);
+    }
+    let deep = only(&sample, "recurse");
+    assert_eq!(deep.count, 2);
+    assert_eq!(functions(deep).iter().filter(|name| **name == "recurse").count(), 101);
+    assert_eq!(
+        only(&sample, "wait_an_hour").waits_on.as_ref().unwrap().note.as_deref(),
+        Some("with a timeout")
+    );
+    assert!(sample.degraded.is_empty(), "{:?}", sample.degraded);
+
+    // Nothing moves: nothing changes but the age.
+    let later = take(12.5);
+    for (before, now) in sample.groups.iter().zip(&later.groups) {
+        assert_eq!((before.id, before.count, &before.frames), (now.id, now.count, &now.frames));
+        assert_eq!((now.joined, now.left, now.moved), (0, 0, 0));
+        assert_eq!(now.oldest_wait_seconds, Some(2.5));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_sees_sleepers_with_frame_pointers() {
+    sees_threads_that_slept_before(&["-fno-omit-frame-pointer"], true);
+}
+
+/// `/proc` does not tell the frame pointer: what is seen is right, and that more is not seen is said.
+#[test]
+#[ignore = "needs root"]
+fn root_says_so_where_stacks_end_early() {
+    let mut target = Sleepers::build(&["-fno-omit-frame-pointer"]);
+    target.tell("mutex 5");
+    let sample = target.reader().sample(0.0, None).unwrap();
+    let group = only(&sample, "take_the_mutex");
+    assert_eq!((group.count, functions(group).last().copied()), (5, Some("take_the_mutex")));
+    assert_eq!(sample.degraded.len(), 1);
+    assert!(sample.degraded[0].reason.starts_with("5 of 5 "), "{:?}", sample.degraded);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_sees_sleepers_without_frame_pointers() {
+    for by_kernel in [false, true] {
+        sees_threads_that_slept_before(&["-fomit-frame-pointer"], by_kernel);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_sees_sleepers_in_a_static_program() {
+    sees_threads_that_slept_before(&["-static"], true);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_names_lines_where_the_program_has_them() {
+    let mut target = Sleepers::build(&["-g"]);
+    target.tell("sem 3");
+    let sample = target.reader().sample(0.0, None).unwrap();
+    let group = only(&sample, "wait_for_the_semaphore");
+    let frame = group.frames.iter().find(|frame| frame.function == "wait_for_the_semaphore").unwrap();
+    let source = include_str!("../../xtask/targets/c/sleepers/sleepers.c");
+    let line = source.lines().position(|line| line.contains("sem_wait(&never)")).unwrap() as u32 + 1;
+    assert_eq!(frame.line, Some(line));
+    assert!(frame.file.as_deref().unwrap().ends_with("sleepers.c"), "{:?}", frame.file);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stripped_program_keeps_its_places_apart() {
+    let mut target = Sleepers::build(&["-s"]);
+    for command in ["mutex 4", "sem 3", "cond 2"] {
+        target.tell(command);
+    }
+    let sample = target.reader().sample(0.0, None).unwrap();
+    let counts: Vec<u64> = sample.groups.iter().map(|group| group.count).collect();
+    assert_eq!(counts, [4, 3, 2]);
+    for group in &sample.groups {
+        let own: Vec<_> = group
+            .frames
+            .iter()
+            .filter(|frame| frame.module.as_deref().is_some_and(|module| module.starts_with("sleepers")))
+            .collect();
+        assert_eq!(own.len(), 2, "{group:#?}");
+        for frame in own {
+            assert!(frame.function.is_empty() && frame.address > 0);
+            assert!(frame.module.as_deref().unwrap().contains("build id "), "{frame:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ids_are_the_same_in_another_process_of_the_program() {
+    let ids = || {
+        let mut target = Sleepers::build(&[]);
+        target.tell("mutex 2");
+        target.tell("sem 1");
+        let sample = target.reader().sample(0.0, None).unwrap();
+        sample.groups.iter().map(|group| group.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(), ids());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_follows_members_that_come_go_and_work() {
+    let mut target = Sleepers::build(&[]);
+    target.tell("sem 20");
+    target.tell("work 8");
+    let mut reader = target.reader();
+    let first = reader.sample(0.0, None).unwrap();
+    assert_eq!((only(&first, "on_sem").joined, only(&first, "worker").joined), (0, 0));
+
+    target.tell("wake 3");
+    target.tell("free 5");
+    target.tell("sem 2");
+    let second = reader.sample(7.0, None).unwrap();
+    let stuck = only(&second, "on_sem");
+    assert_eq!((stuck.count, stuck.joined, stuck.left), (17, 2, 5));
+    assert_eq!(stuck.oldest_wait_seconds, Some(7.0), "those that stayed have waited since the first sample");
+    let pool = only(&second, "worker");
+    assert_eq!((pool.count, pool.joined, pool.left, pool.moved), (8, 0, 0, 8));
+    assert_eq!(pool.oldest_wait_seconds, Some(0.0), "each took a job in between");
+    assert_eq!(pool.waits_on.as_ref().unwrap().objects, 8);
+
+    // A leak: more each time, and none ever leaves.
+    for step in 1..=5u32 {
+        target.tell("mutex 10");
+        let sample = reader.sample(7.0 + f64::from(step), None).unwrap();
+        let leak = only(&sample, "take_the_mutex");
+        assert_eq!((leak.count, leak.joined, leak.left, leak.moved), (u64::from(step) * 10, 10, 0, 0));
+        assert_eq!(leak.oldest_wait_seconds, Some(f64::from(step) - 1.0));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_process_that_exits_ends_the_reading() {
+    let mut target = Sleepers::build(&[]);
+    target.tell("sem 50");
+    let mut reader = target.reader();
+    assert_eq!(reader.sample(0.0, None).unwrap().threads, 51);
+    writeln!(target.commands, "quit").unwrap();
+    target.child.wait().unwrap();
+    assert!(matches!(reader.sample(1.0, None), Err(ThreadError::Exited(_))));
+
+    // Killed in the middle of being read, again and again: an error or a smaller sample, never a panic.
+    for _ in 0..5 {
+        let mut target = Sleepers::build(&[]);
+        target.tell("sem 300");
+        let mut reader = target.reader();
+        let pid = nix::unistd::Pid::from_raw(target.child.id().cast_signed());
+        let killer =
+            std::thread::spawn(move || nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap());
+        let outcome = reader.sample(0.0, None);
+        killer.join().unwrap();
+        if let Ok(sample) = outcome {
+            assert!(sample.groups.iter().map(|group| group.count).sum::<u64>() <= 300);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_hostile_names_and_deleted_files_are_read_all_the_same() {
+    let mut target = Sleepers::build_as("x) S 1 2\n\u{1b}[31m (deleted)", &[]);
+    target.tell("sem 4");
+    let program = std::fs::read_link(format!("/proc/{}/exe", target.child.id())).unwrap();
+    std::fs::remove_file(program).unwrap();
+    let sample = target.reader().sample(0.0, None).unwrap();
+    assert_eq!(only(&sample, "wait_for_the_semaphore").count, 4);
+}

@@ -7,6 +7,7 @@ pub mod collect;
 pub mod command;
 pub mod diagnose;
 pub mod kernel;
+pub mod observe;
 pub mod sample;
 pub mod symbol;
 pub mod target;

@@ -1,1 +1,73 @@
-fn main() {}
+//! Arguments, logging, exit code.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use observer::command::{self, attach, doctor, snapshot};
+use tracing_subscriber::EnvFilter;
+
+/// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they
+/// grow, and what they hold. Reads the process from outside and changes nothing in it.
+#[derive(Parser)]
+#[command(name = "observer", version = command::VERSION, arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    /// Log more: once for what is done, twice for details, three times for all
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch a process for a while and say who keeps its memory
+    Attach(attach::Arguments),
+    /// Show what a process's goroutines and threads are doing at this moment
+    Snapshot(snapshot::Arguments),
+    /// Say what this machine, this kernel, these capabilities and a process allow
+    Doctor(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.verbose);
+    let result = match arguments.command {
+        Command::Attach(arguments) => attach::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        // The reader of our output has seen enough (`observer snapshot 1 | head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("observer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// `RUST_LOG` decides where it is set, `--verbose` otherwise; warnings and errors always show.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "observer=info,warn",
+        2 => "observer=debug,info",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -1,3 +1,4 @@
 //! What was found, told: to a person, a tool, a terminal. Never looks behind a diagnosis and the last sample.
 
 pub mod report;
+pub mod terminal;

@@ -156,6 +156,11 @@ impl GoReader {
     }
 
     /// Whether it has no symbol table.
+    /// Names the code of this program, for stacks that come from elsewhere.
+    pub fn symbols(&self) -> GoSymbols {
+        GoSymbols::new(self.memory, self.anchors.modules.iter().map(anchor::Module::table).collect())
+    }
+
     pub fn stripped(&self) -> bool {
         self.stripped
     }

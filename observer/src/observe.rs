@@ -1,0 +1,164 @@
+//! The loop's body: everything that is known of one target, and how a [`Sample`] of it is taken.
+//!
+//! Reads through `collect` and `kernel`; gives samples. Costs what its parts cost; what is dear (following
+//! the heap of a growing group) is done only so often that it stays under one per cent of one core.
+
+pub mod check;
+mod degrade;
+mod goroutines;
+mod heap;
+mod native;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use thiserror::Error;
+
+use crate::collect::process::ProcessReader;
+use crate::sample::{Sample, TargetInfo};
+use crate::target::Target;
+use crate::target::identity::{IdentityError, Life};
+
+use goroutines::Goroutines;
+use heap::HeapKeepers;
+use native::Native;
+
+/// What may be used for a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Load eBPF where the kernel lets us.
+    pub ebpf: bool,
+    /// Trace each futex and memory call, which slows every syscall of the machine.
+    pub exact: bool,
+    /// Sample page faults, to name what grew.
+    pub growth: bool,
+}
+
+/// The target has exited: what was seen until then stands.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the process has exited")]
+pub struct Exited;
+
+/// One target under observation.
+pub struct Observer {
+    target: Target,
+    info: TargetInfo,
+    began: Instant,
+    generation: u32,
+    options: Options,
+    process: ProcessReader,
+    goroutines: Goroutines,
+    heap: HeapKeepers,
+    native: Native,
+}
+
+impl Observer {
+    /// Attaches to `pid` (in observer's PID namespace). The target notices nothing.
+    pub fn attach(pid: u32, options: &Options) -> Result<Self> {
+        let target = Target::open(pid)?;
+        let mut info = target.info();
+        let goroutines = Goroutines::open(pid, &mut info);
+        let process = ProcessReader::open(pid)
+            .map_err(|error| gone_or(pid, error.into()))
+            .with_context(|| format!("reading the memory figures of pid {pid}"))?;
+        let native = Native::open(pid, options, &goroutines);
+        Ok(Self {
+            target,
+            info,
+            began: Instant::now(),
+            generation: 0,
+            options: *options,
+            process,
+            goroutines,
+            heap: HeapKeepers::default(),
+            native,
+        })
+    }
+
+    pub fn info(&self) -> &TargetInfo {
+        &self.info
+    }
+
+    /// Seconds since attach.
+    pub fn at_seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Takes what the kernel has put by, so that its buffer does not fill up; cheap, to be called between samples.
+    pub fn drain(&mut self) {
+        self.native.drain();
+    }
+
+    /// One moment of the target.
+    pub fn sample(&mut self) -> Result<Sample, Exited> {
+        self.follow_life()?;
+        let mut sample = self.measure()?;
+        self.heap.refresh(&mut self.goroutines, &sample);
+        self.heap.apply(&mut sample.groups);
+        Ok(sample)
+    }
+
+    /// The last sample of a window: what is dear is measured now, for all that grew.
+    pub fn last_sample(&mut self) -> Result<Sample, Exited> {
+        self.follow_life()?;
+        let mut sample = self.measure()?;
+        self.heap.refresh_now(&mut self.goroutines, &sample);
+        self.heap.apply(&mut sample.groups);
+        Ok(sample)
+    }
+
+    /// A sample that stands alone: the heap of the largest groups is followed too.
+    pub fn snapshot(&mut self) -> Result<Sample> {
+        let mut sample = self.measure().with_context(|| format!("reading pid {}", self.target.pid()))?;
+        self.heap.measure_largest(&mut self.goroutines, &sample);
+        self.heap.apply(&mut sample.groups);
+        sample.took_seconds = self.at_seconds() - sample.at_seconds;
+        Ok(sample)
+    }
+
+    fn measure(&mut self) -> Result<Sample, Exited> {
+        let started = Instant::now();
+        let at_seconds = started.duration_since(self.began).as_secs_f64();
+        let mut sample = Sample { at_seconds, generation: self.generation, ..Sample::default() };
+        sample.memory = self.process.memory().map_err(|_| Exited)?;
+        self.goroutines.sample_into(&mut sample)?;
+        self.native.sample_into(&mut sample)?;
+        // What was read of a process that died meanwhile is not a moment of its life.
+        if self.target.life() == Life::Gone {
+            return Err(Exited);
+        }
+        sample.took_seconds = started.elapsed().as_secs_f64();
+        Ok(sample)
+    }
+
+    fn follow_life(&mut self) -> Result<(), Exited> {
+        match self.target.life() {
+            Life::Same => Ok(()),
+            Life::Gone => Err(Exited),
+            Life::NewImage => self.reopen().map_err(|_| Exited),
+        }
+    }
+
+    /// The process executed another program: begin anew with it.
+    fn reopen(&mut self) -> Result<()> {
+        let pid = self.target.pid();
+        tracing::info!(pid, "the process executed a program: beginning anew with it");
+        // An image that was just mapped is not yet the program that runs it.
+        std::thread::sleep(Duration::from_millis(50));
+        self.info = self.target.info();
+        self.goroutines = Goroutines::open(pid, &mut self.info);
+        self.process = ProcessReader::open(pid)?;
+        self.native = Native::open(pid, &self.options, &self.goroutines);
+        self.heap = HeapKeepers::default();
+        self.generation += 1;
+        Ok(())
+    }
+}
+
+fn gone_or(pid: u32, error: anyhow::Error) -> anyhow::Error {
+    if std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        error
+    } else {
+        IdentityError::Gone { pid }.into()
+    }
+}

@@ -1,0 +1,174 @@
+//! What `doctor` finds out: a line for each thing that observer needs, with the remedy.
+
+use std::fs;
+use std::path::Path;
+
+use crate::collect::go::{GoError, GoReader};
+use crate::kernel::features::{Feature, State as HookState};
+use crate::kernel::{Kernel, KernelOptions};
+use crate::target::Target;
+
+/// Worse ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    Good,
+    Degraded,
+    Unusable,
+}
+
+/// One line of the doctor.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub state: State,
+    pub what: String,
+    pub found: String,
+    /// Empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(state: State, what: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { state, what: what.to_owned(), found: found.into(), remedy: remedy.into() }
+    }
+
+    fn good(what: &str, found: impl Into<String>) -> Self {
+        Self::new(State::Good, what, found, "")
+    }
+
+    fn degraded(what: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(State::Degraded, what, found, remedy)
+    }
+
+    pub fn unusable(what: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(State::Unusable, what, found, remedy)
+    }
+}
+
+/// The capabilities that observer uses, by their bit (include/uapi/linux/capability.h).
+const CAPABILITIES: [(u32, &str, &str); 3] = [
+    (19, "CAP_SYS_PTRACE", "reading processes of other users"),
+    (39, "CAP_BPF", "loading eBPF"),
+    (38, "CAP_PERFMON", "eBPF that reads processes, and page-fault events"),
+];
+
+/// The machine, the kernel and our own rights.
+pub fn machine() -> Vec<Finding> {
+    let mut findings = vec![kernel_version()];
+    findings.extend(capabilities());
+    findings.push(if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Finding::good("kernel types", "/sys/kernel/btf/vmlinux")
+    } else {
+        Finding::degraded(
+            "kernel types",
+            "no /sys/kernel/btf/vmlinux: eBPF cannot be used",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y (every distribution's since 2021)",
+        )
+    });
+    findings.extend(ebpf());
+    findings
+}
+
+/// One process.
+pub fn target(pid: u32) -> Vec<Finding> {
+    let target = match Target::open(pid) {
+        Ok(target) => target,
+        Err(error) => return vec![Finding::unusable("process", error.to_string(), "")],
+    };
+    let info = target.info();
+    let mut findings = vec![Finding::good("process", format!("pid {pid}, {}, memory is readable", info.exe))];
+    findings.push(match GoReader::open(pid) {
+        Ok(mut reader) => {
+            let symbols = if reader.stripped() { ", stripped" } else { "" };
+            match reader.sample(0.0) {
+                Ok(sample) => Finding::good(
+                    "goroutines",
+                    format!("{}{symbols}, {} goroutines read", reader.version(), sample.goroutines),
+                ),
+                Err(error) => Finding::degraded("goroutines", error.to_string(), ""),
+            }
+        }
+        Err(GoError::NotGo { .. }) => Finding::good("goroutines", "no Go program: threads only"),
+        Err(error) => {
+            let degraded = super::degrade::goroutines(&error);
+            Finding::degraded("goroutines", degraded.reason, degraded.remedy)
+        }
+    });
+    findings
+}
+
+fn kernel_version() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (5, 18) {
+        Finding::good("kernel", release)
+    } else {
+        Finding::degraded(
+            "kernel",
+            format!("{release}: the census of threads needs 5.18"),
+            "thread stacks come from /proc instead, one frame long",
+        )
+    }
+}
+
+fn capabilities() -> Vec<Finding> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    // CAP_SYS_ADMIN stands for the two newer ones.
+    let admin = effective & 1 << 21 != 0;
+    CAPABILITIES
+        .into_iter()
+        .map(|(bit, name, purpose)| {
+            if effective & 1 << bit != 0 || (admin && bit != 19) {
+                Finding::good(name, purpose)
+            } else {
+                Finding::degraded(
+                    name,
+                    format!("missing: {purpose}"),
+                    format!(
+                        "run as root (sudo), or `setcap` it to this binary, or add {} to the container",
+                        &name[4..]
+                    ),
+                )
+            }
+        })
+        .collect()
+}
+
+/// Loads the object for real, and says of each source which hook was chosen.
+fn ebpf() -> Vec<Finding> {
+    let kernel = match Kernel::load(&KernelOptions::default()) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            let degraded = super::degrade::kernel(&error);
+            return vec![Finding::degraded("ebpf", degraded.reason, degraded.remedy)];
+        }
+    };
+    kernel.features().list.iter().map(feature).collect()
+}
+
+fn feature(feature: &Feature) -> Finding {
+    let what = format!("ebpf {}", feature.name);
+    match &feature.state {
+        HookState::On { hook, cost } => {
+            let refused: Vec<String> = feature
+                .refused
+                .iter()
+                .map(|refusal| format!("; {} refused: {}", refusal.hook, refusal.reason))
+                .collect();
+            Finding::good(&what, format!("{hook} ({cost}){}", refused.concat()))
+        }
+        HookState::Off { how } => Finding::good(&what, format!("off ({how})")),
+        HookState::Unavailable { instead } => {
+            let reasons: Vec<String> = feature
+                .refused
+                .iter()
+                .map(|refusal| format!("{}: {}; ", refusal.hook, refusal.reason))
+                .collect();
+            let remedy = feature.refused.last().map_or("", |refusal| &refusal.remedy);
+            Finding::degraded(&what, format!("{}{instead}", reasons.concat()), remedy)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What does not work here, in words: the reason and the remedy.
+
+use std::io;
+
+use crate::collect::go::GoError;
+use crate::collect::threads::ThreadError;
+use crate::kernel::KernelError;
+use crate::sample::Degraded;
+
+pub fn goroutines(error: &GoError) -> Degraded {
+    let remedy = match error {
+        GoError::Unsupported { .. } => {
+            "use a newer observer, or build the program with its DWARF (without -ldflags=-w)"
+        }
+        _ => "run `observer doctor PID`, and report it with what that prints",
+    };
+    Degraded { feature: "goroutines".to_owned(), reason: error.to_string(), remedy: remedy.to_owned() }
+}
+
+pub fn threads(error: &ThreadError) -> Degraded {
+    Degraded {
+        feature: "threads".to_owned(),
+        reason: error.to_string(),
+        remedy: "run observer as root or with CAP_SYS_PTRACE".to_owned(),
+    }
+}
+
+/// `KernelError` says its remedy itself, in brackets at its end.
+pub fn kernel(error: &KernelError) -> Degraded {
+    Degraded {
+        feature: "ebpf".to_owned(),
+        reason: error.to_string(),
+        remedy: "without eBPF: no growth sites, no futex wait times, thread stacks one frame long".to_owned(),
+    }
+}
+
+pub fn growth(pid: u32, error: &io::Error) -> Degraded {
+    Degraded {
+        feature: "growth".to_owned(),
+        reason: format!("/proc/{pid}/pagemap: {error}: what grew cannot be told from what was freed"),
+        remedy: "run observer as root or with CAP_SYS_PTRACE".to_owned(),
+    }
+}

@@ -1,0 +1,82 @@
+//! The goroutine side of a target: a reader where the target is a Go program, a reason where it cannot be read.
+
+use std::collections::BTreeMap;
+
+use super::Exited;
+use super::degrade;
+use crate::collect::go::{GoError, GoReader};
+use crate::sample::{Degraded, GroupId, Retained, Runtime, Sample, TargetInfo};
+use crate::symbol::go::GoSymbols;
+
+pub enum Goroutines {
+    Read(Box<GoReader>),
+    /// A Go program that cannot be read, and why.
+    Refused(Degraded),
+    NotGo,
+}
+
+impl Goroutines {
+    /// Looks for a Go runtime in `pid`, and notes it in `info`.
+    pub fn open(pid: u32, info: &mut TargetInfo) -> Self {
+        match GoReader::open(pid) {
+            Ok(reader) => {
+                info.runtime = Runtime {
+                    name: "go".to_owned(),
+                    version: Some(reader.version().to_owned()),
+                    stripped: reader.stripped(),
+                };
+                Self::Read(Box::new(reader))
+            }
+            Err(GoError::NotGo { .. }) => Self::NotGo,
+            Err(error) => {
+                if let GoError::Unsupported { version, .. } = &error {
+                    info.runtime =
+                        Runtime { name: "go".to_owned(), version: Some(version.clone()), stripped: false };
+                }
+                Self::Refused(degrade::goroutines(&error))
+            }
+        }
+    }
+
+    pub fn is_go(&self) -> bool {
+        !matches!(self, Self::NotGo)
+    }
+
+    /// Names Go code, where the target has some that can be read.
+    pub fn symbols(&self) -> Option<GoSymbols> {
+        match self {
+            Self::Read(reader) => Some(reader.symbols()),
+            Self::Refused(_) | Self::NotGo => None,
+        }
+    }
+
+    /// Fills in groups, totals and the Go part of the memory.
+    pub fn sample_into(&mut self, sample: &mut Sample) -> Result<(), Exited> {
+        let reader = match self {
+            Self::Read(reader) => reader,
+            Self::Refused(degraded) => {
+                sample.degraded.push(degraded.clone());
+                return Ok(());
+            }
+            Self::NotGo => return Ok(()),
+        };
+        match reader.sample(sample.at_seconds) {
+            Ok(read) => {
+                sample.groups.extend(read.groups);
+                sample.totals.goroutines = Some(read.goroutines);
+                sample.totals.groups += read.groups_total;
+                sample.totals.members_left_out += read.members_left_out;
+                sample.losses.extend(read.losses);
+                sample.degraded.extend(read.degraded);
+            }
+            Err(GoError::Exited { .. }) => return Err(Exited),
+            Err(error) => sample.degraded.push(degrade::goroutines(&error)),
+        }
+        Ok(())
+    }
+
+    /// What members of `groups` keep on the heap.
+    pub fn retained(&mut self, _groups: &[GroupId]) -> BTreeMap<GroupId, Retained> {
+        BTreeMap::new()
+    }
+}

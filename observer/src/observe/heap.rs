@@ -1,0 +1,104 @@
+//! Who keeps the heap: when to follow it, for which groups, and what was found last.
+//!
+//! Following the heap of a group costs milliseconds to a second, so only groups that grow are followed,
+//! and only so often that it takes one per cent of one core.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::goroutines::Goroutines;
+use crate::sample::{Group, GroupId, GroupKind, Retained, Sample};
+
+/// As many groups are followed in one go.
+const GROUPS: usize = 6;
+/// Groups that have not grown by so much are noise.
+const LEAST_GROWTH: u64 = 8;
+/// Not more often, however cheap.
+const LEAST_PAUSE: Duration = Duration::from_secs(10);
+/// The share of one core that following may take: one part in so many.
+const CPU_SHARE: u32 = 100;
+/// Groups whose first size is remembered.
+const REMEMBERED: usize = 10_000;
+
+#[derive(Default)]
+pub struct HeapKeepers {
+    generation: u32,
+    first_count: HashMap<GroupId, u64>,
+    found: HashMap<GroupId, Retained>,
+    not_before: Option<Instant>,
+}
+
+impl HeapKeepers {
+    /// Follows the groups that have grown, if it is time again.
+    pub fn refresh(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        self.remember(sample);
+        let now = Instant::now();
+        let not_before = *self.not_before.get_or_insert(now + LEAST_PAUSE);
+        if now >= not_before {
+            self.refresh_now(goroutines, sample);
+        }
+    }
+
+    /// Follows the groups that have grown.
+    pub fn refresh_now(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        self.remember(sample);
+        let mut grown: Vec<(u64, GroupId)> = goroutine_groups(sample)
+            .filter_map(|group| {
+                let first = self.first_count.get(&group.id)?;
+                let grown = group.count.checked_sub(*first)?;
+                (grown >= LEAST_GROWTH).then_some((grown, group.id))
+            })
+            .collect();
+        grown.sort_unstable_by(|left, right| right.cmp(left));
+        let ids: Vec<GroupId> = grown.into_iter().map(|(_, id)| id).take(GROUPS).collect();
+        self.follow(goroutines, &ids);
+    }
+
+    /// Follows the largest groups.
+    pub fn measure_largest(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        let mut largest: Vec<&Group> = goroutine_groups(sample).collect();
+        largest.sort_by_key(|group| std::cmp::Reverse(group.count));
+        let ids: Vec<GroupId> = largest.into_iter().map(|group| group.id).take(GROUPS).collect();
+        self.follow(goroutines, &ids);
+    }
+
+    /// Writes what was found into the groups.
+    pub fn apply(&self, groups: &mut [Group]) {
+        for group in groups {
+            let Some(retained) = self.found.get(&group.id) else { continue };
+            let bytes = retained.exclusive_bytes_per_member * group.count as f64;
+            // A figure from outside: negative, endless or absurd ones are none.
+            if bytes.is_finite() && (0.0..1e18).contains(&bytes) {
+                group.retained_bytes = Some(bytes as u64);
+                group.retained = Some(retained.clone());
+            }
+        }
+    }
+
+    fn follow(&mut self, goroutines: &mut Goroutines, ids: &[GroupId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        self.found.extend(goroutines.retained(ids));
+        let cost = started.elapsed();
+        tracing::debug!(groups = ids.len(), ?cost, "followed the heap of groups");
+        self.not_before = Some(Instant::now() + LEAST_PAUSE.max(cost * CPU_SHARE));
+    }
+
+    fn remember(&mut self, sample: &Sample) {
+        if self.generation != sample.generation {
+            *self = Self { generation: sample.generation, ..Self::default() };
+        }
+        for group in goroutine_groups(sample) {
+            if self.first_count.len() < REMEMBERED || self.first_count.contains_key(&group.id) {
+                // A group that first shows in a later sample grew from what it was before that: its newcomers.
+                self.first_count.entry(group.id).or_insert(group.count.saturating_sub(group.joined));
+            }
+        }
+    }
+}
+
+fn goroutine_groups(sample: &Sample) -> impl Iterator<Item = &Group> {
+    sample.groups.iter().filter(|group| group.kind == GroupKind::Goroutine)
+}

@@ -17,6 +17,14 @@ pub fn goroutines(error: &GoError) -> Degraded {
     Degraded { feature: "goroutines".to_owned(), reason: error.to_string(), remedy: remedy.to_owned() }
 }
 
+pub fn go_heap(error: &GoError) -> Degraded {
+    Degraded {
+        feature: "go_heap".to_owned(),
+        reason: error.to_string(),
+        remedy: "heap and stack bytes come from the resident size alone".to_owned(),
+    }
+}
+
 pub fn threads(error: &ThreadError) -> Degraded {
     Degraded {
         feature: "threads".to_owned(),

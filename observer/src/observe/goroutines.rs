@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Exited;
 use super::degrade;
+use crate::collect::go::retain::RetainBudget;
 use crate::collect::go::{GoError, GoReader};
 use crate::sample::{Degraded, GroupId, Retained, Runtime, Sample, TargetInfo};
 use crate::symbol::go::GoSymbols;
@@ -72,11 +73,19 @@ impl Goroutines {
             Err(GoError::Exited { .. }) => return Err(Exited),
             Err(error) => sample.degraded.push(degrade::goroutines(&error)),
         }
+        match reader.memory() {
+            Ok(memory) => sample.memory.go = Some(memory),
+            Err(GoError::Exited { .. }) => return Err(Exited),
+            Err(error) => sample.degraded.push(degrade::go_heap(&error)),
+        }
         Ok(())
     }
 
     /// What members of `groups` keep on the heap.
-    pub fn retained(&mut self, _groups: &[GroupId]) -> BTreeMap<GroupId, Retained> {
-        BTreeMap::new()
+    pub fn retained(&mut self, groups: &[GroupId]) -> BTreeMap<GroupId, Retained> {
+        match self {
+            Self::Read(reader) => reader.retained(groups, RetainBudget::default()),
+            Self::Refused(_) | Self::NotGo => BTreeMap::new(),
+        }
     }
 }

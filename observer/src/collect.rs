@@ -2,6 +2,7 @@
 
 pub mod go;
 pub mod growth;
+pub mod mapped;
 pub mod pagemap;
 pub mod process;
 pub mod threads;

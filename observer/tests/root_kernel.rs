@@ -162,16 +162,17 @@ fn census_of_who_is_gone() {
 fn census_of_ten_thousand_threads() {
     let mut target = Target::start("sleepers", &["10000"]);
     let word = ready(&mut target);
-    let begun = Instant::now();
+    println!("before load: {}", resident());
+    let (begun, used) = (Instant::now(), cpu_time());
     let mut kernel = load(&KernelOptions::default());
-    println!("load {:?}, {}", begun.elapsed(), resident());
+    println!("load {:?}, {:?} of CPU: {}", begun.elapsed(), cpu_time() - used, resident());
     let handle = kernel.add_target(target.pid()).unwrap();
     for _ in 0..5 {
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), cpu_time());
         let census = kernel.census(&handle, CensusOptions::default()).unwrap();
-        let took = begun.elapsed();
+        let (took, used) = (begun.elapsed(), cpu_time() - used);
         assert_eq!(waiting_on(&census.threads, word), 10_000);
-        println!("census of {} threads: {took:?}", census.threads.len());
+        println!("census of {} threads: {took:?}, {used:?} of CPU", census.threads.len());
     }
 }
 
@@ -539,6 +540,17 @@ fn features_say_what_is_on_and_why_something_is_not() {
         assert!(!refusal.reason.is_empty() && !refusal.remedy.is_empty(), "{refusal:?}");
         assert_eq!(refusal.reason.lines().count(), 1, "{refusal:?}");
     }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    // SAFETY: the kernel fills in the structure, for which zero is a value.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+        time
+    };
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
 fn resident() -> String {

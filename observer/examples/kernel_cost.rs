@@ -1,0 +1,128 @@
+//! What each hook costs a target and its neighbours: `cargo run --release --example kernel_cost`, as root.
+//!
+//! Every figure is the same loop in the same process with the hooks, by without them just before and after;
+//! of the rounds the median, with the lowest and the highest. CPU time of the loop's process, so that other
+//! load on the machine disturbs little. Prints a table in Markdown.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use observer::kernel::features::State;
+use observer::kernel::{Kernel, KernelOptions};
+
+const ROUNDS: usize = 7;
+
+struct Loop {
+    name: &'static str,
+    order: &'static str,
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Loop {
+    fn start(program: &str, name: &'static str, order: &'static str) -> Result<Self> {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c").join(program).join("main.c");
+        let binary = std::env::temp_dir().join(format!("observer-cost-{}-{program}", std::process::id()));
+        let built = Command::new("cc").args(["-O2", "-pthread", "-o"]).arg(&binary).arg(source).status()?;
+        ensure!(built.success(), "cc {program}");
+        let mut child = Command::new(&binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        std::fs::remove_file(&binary)?;
+        let output = BufReader::new(child.stdout.take().context("piped")?);
+        let mut started = Self { name, order, child, output };
+        started.line()?;
+        Ok(started)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Seconds of CPU for one run of the loop.
+    fn run(&mut self) -> Result<f64> {
+        writeln!(self.child.stdin.as_mut().context("piped")?, "{}", self.order)?;
+        Ok(self.line()?.trim().parse()?)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() -> Result<()> {
+    let off = KernelOptions { waits: false, growth: false, ..KernelOptions::default() };
+    let configurations = [
+        ("census, lifecycle only", off.clone()),
+        ("waits", KernelOptions { waits: true, ..off.clone() }),
+        ("growth", KernelOptions { growth: true, ..off.clone() }),
+        ("default: waits and growth", KernelOptions::default()),
+        ("`--exact`", KernelOptions { exact: true, ..off }),
+    ];
+    // Only those whose name contains the argument, if there is one.
+    let only = std::env::args().nth(1).unwrap_or_default();
+    let configurations: Vec<_> =
+        configurations.into_iter().filter(|(name, _)| name.contains(&only)).collect();
+    let mut loops = [
+        Loop::start("pingpong", "futex ping-pong", "15000")?,
+        Loop::start("loops", "map, touch, unmap 16 KiB", "fault 12000")?,
+        Loop::start("loops", "mmap, munmap", "mmap 40000")?,
+        Loop::start("loops", "getppid", "getppid 400000")?,
+    ];
+    for one in &mut loops {
+        one.run()?;
+    }
+    // [configuration][loop][as target, as bystander]
+    let mut ratios = vec![vec![[Vec::new(), Vec::new()]; loops.len()]; configurations.len()];
+    let mut hooks = vec![String::new(); configurations.len()];
+    for round in 0..ROUNDS {
+        eprintln!("round {} of {ROUNDS}", round + 1);
+        for (row, (_, options)) in configurations.iter().enumerate() {
+            let before = loops.iter_mut().map(Loop::run).collect::<Result<Vec<_>>>()?;
+            let mut kernel = Kernel::load(options)?;
+            // Somebody is a target all the time.
+            kernel.add_target(std::process::id())?;
+            let mut with = Vec::new();
+            for one in &mut loops {
+                let target = kernel.add_target(one.child.id())?;
+                let as_target = one.run()?;
+                kernel.remove_target(&target);
+                with.push([as_target, one.run()?]);
+                kernel.drain_faults();
+            }
+            if options.exact
+                && let Some(feature) = kernel.features().get("exact_waits")
+                && let State::On { hook, .. } = feature.state
+            {
+                hooks[row] = format!(" ({hook})");
+            }
+            drop(kernel);
+            for (column, one) in loops.iter_mut().enumerate() {
+                let without = f64::midpoint(before[column], one.run()?);
+                for cell in 0..2 {
+                    ratios[row][column][cell].push(with[column][cell] / without);
+                }
+            }
+        }
+    }
+    print!("| hooks |");
+    for one in &loops {
+        print!(" {}: target | neighbour |", one.name);
+    }
+    println!("\n|---|{}", "---|---|".repeat(loops.len()));
+    for ((name, _), (hook, row)) in configurations.iter().zip(hooks.iter().zip(&mut ratios)) {
+        print!("| {name}{hook} |");
+        for cell in row.iter_mut().flatten() {
+            cell.sort_by(f64::total_cmp);
+            print!(" {:.2} ({:.2} to {:.2}) |", cell[cell.len() / 2], cell[0], cell[cell.len() - 1]);
+        }
+        println!();
+    }
+    Ok(())
+}

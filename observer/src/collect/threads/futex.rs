@@ -23,10 +23,9 @@ pub fn wait(syscall: i64, arguments: &[u64; 6]) -> Option<Wait> {
     let (reason, timed) = match syscall {
         libc::SYS_futex => match operation & OPERATION_MASK {
             0 => ("futex wait", timed),
-            6 => ("futex lock pi", timed),
+            6 | 13 => ("futex lock pi", timed),
             9 => ("futex wait bitset", timed),
             11 => ("futex wait requeue pi", timed),
-            13 => ("futex lock pi", timed),
             _ => return None,
         },
         // Both new calls: futex_waitv(waiters, n, flags, timeout), futex_wait(uaddr, val, mask, flags, timeout).

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    const CODE: &[std::ops::Range<u64>] = &[0x1000..0x2000];
+    const CODE: &[std::ops::Range<u64>] = &[0x1000..0x1900, 0x1900..0x2000];
 
     fn walk_words(bp: u64, words: &[(u64, u64)]) -> Stack {
         let words: HashMap<u64, u64> = words.iter().copied().collect();

@@ -155,7 +155,10 @@ impl GrowthReader {
 
     /// New code or new memory since the maps were read: they are read again, once a batch at most.
     fn remap(&mut self, touches: &[Touch<'_>]) {
-        let known = |address| via::mapping_of(&self.maps, address).is_some();
+        // What nobody may touch is the closed part of a reservation: it has been opened since.
+        let known = |address| {
+            via::mapping_of(&self.maps, address).is_some_and(|mapping| mapping.readable || mapping.executable)
+        };
         if touches.iter().all(|touch| known(touch.address) && known(touch.registers.ip)) {
             return;
         }

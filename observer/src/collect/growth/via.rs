@@ -49,17 +49,19 @@ pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {
         return Via::Fault;
     }
     // Go's arenas look like this too, and are not glibc's.
-    if !go && is_arena(mapping, maps.get(index + 1)) { Via::Mprotect } else { Via::Mmap }
+    if !go && is_arena(mapping, maps.get(index + 1), address) { Via::Mprotect } else { Via::Mmap }
 }
 
 /// The open part of an arena is followed by the rest of its reservation, unless all of it is open.
-fn is_arena(mapping: &Mapping, next: Option<&Mapping>) -> bool {
-    let end = mapping.start.saturating_add(ARENA_BYTES);
-    mapping.start.is_multiple_of(ARENA_BYTES)
-        && (mapping.end == end
-            || next.is_some_and(|next| {
-                next.start == mapping.end && next.end == end && !(next.readable || next.writable)
-            }))
+///
+/// Below, the kernel may have merged it with a neighbour.
+fn is_arena(mapping: &Mapping, next: Option<&Mapping>, address: u64) -> bool {
+    let start = address & !(ARENA_BYTES - 1);
+    let end = start.saturating_add(ARENA_BYTES);
+    let rest = |next: &Mapping| {
+        (next.start, next.end) == (mapping.end, end) && !(next.readable || next.writable || next.is_file())
+    };
+    (mapping.start, mapping.end) == (start, end) || mapping.start <= start && next.is_some_and(rest)
 }
 
 #[cfg(test)]
@@ -72,7 +74,7 @@ mod tests {
         let maps = maps::parse(
             b"00400000-00500000 r-xp 00000000 fe:00 77 /bin/x\n\
             01000000-02000000 rw-p 00000000 00:00 0 [heap]\n\
-            7f0000000000-7f0000100000 rw-p 00000000 00:00 0 \n\
+            7efffff00000-7f0000100000 rw-p 00000000 00:00 0 \n\
             7f0000100000-7f0004000000 ---p 00000000 00:00 0 \n\
             7f1000001000-7f1000100000 rw-p 00000000 00:00 0 \n\
             7f2000000000-7f2000100000 rw-p 00000000 00:00 0 [anon: glibc: malloc]\n\
@@ -82,6 +84,7 @@ mod tests {
         assert_eq!(via(0x0100_1000), Via::Brk);
         assert_eq!(via(0x7f00_0000_5000), Via::Mprotect);
         assert_eq!(of(&maps, 0x7f00_0000_5000, true), Via::Mmap, "Go reserves likewise");
+        assert_eq!(via(0x7eff_fff0_5000), Via::Mmap, "merged with the arena, but before it");
         assert_eq!(via(0x7f10_0000_5000), Via::Mmap);
         assert_eq!(via(0x7f20_0000_5000), Via::Mmap);
         assert_eq!(

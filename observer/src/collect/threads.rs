@@ -110,8 +110,8 @@ pub struct ThreadReader {
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
     maps: Vec<Mapping>,
-    /// Device and inode of the executable of a Go program.
-    go_file: Option<u64>,
+    /// Path and inode of the executable of a Go program.
+    go_file: Option<(String, u64)>,
     pagemap: Option<Pagemap>,
     threads: HashMap<u32, Tracked>,
     stacks: Cache<StackKey, (GroupId, Arc<[Frame]>)>,
@@ -161,13 +161,15 @@ impl Tracked {
 impl ThreadReader {
     /// Prepares to read a process; nothing is read of it yet. `symbolizer` is asked for each new place in its code.
     pub fn open(pid: u32, options: &ThreadOptions, symbolizer: Box<dyn Symbolizer>) -> Self {
-        let go_file = options.go.then(|| fs::metadata(format!("/proc/{pid}/exe")).ok()).flatten();
+        let exe = format!("/proc/{pid}/exe");
+        let path = || fs::read_link(&exe).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let go_file = options.go.then(|| (path(), fs::metadata(&exe).map_or(0, |file| file.ino())));
         Self {
             pid,
             symbolizer,
             unwinder: Box::new(unwind::dwarf::CallFrames::new(pid)),
             maps: Vec::new(),
-            go_file: go_file.map(|file| file.ino()),
+            go_file,
             pagemap: Pagemap::open(pid).ok(),
             threads: HashMap::new(),
             stacks: Cache::new(CACHED_STACKS),
@@ -268,7 +270,9 @@ impl ThreadReader {
 
     /// Whether an instruction is in the Go program itself: then the thread belongs to Go's scheduler.
     fn is_go_code(&self, ip: u64) -> bool {
-        self.go_file.is_some_and(|inode| self.mapping(ip).is_some_and(|mapping| mapping.inode == inode))
+        self.go_file.as_ref().is_some_and(|(path, inode)| {
+            self.mapping(ip).is_some_and(|mapping| mapping.inode == *inode || mapping.path == *path)
+        })
     }
 
     fn mapping(&self, address: u64) -> Option<&Mapping> {

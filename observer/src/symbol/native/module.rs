@@ -6,12 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::elf::Elf;
 use crate::symbol::bounded_name;
 use crate::target::maps::Mapping;
+use crate::target::memory::RemoteMemory;
 
 /// Which file, so that answers about it hold wherever and however often it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +52,10 @@ impl Module {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let mapped = process.join(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
         let file = open_regular(&mapped).or_else(|| {
-            let same = |file: &File| file.metadata().is_ok_and(|found| found.ino() == key.inode);
+            let same = |file: &File| {
+                file.metadata().is_ok_and(|found| found.ino() == key.inode)
+                    || has_the_code(pid, file, mapping)
+            };
             let exe = process.join("exe");
             let by_name = || {
                 let inside = key.path.trim_start_matches('/');
@@ -73,6 +77,15 @@ impl Module {
     }
 }
 
+/// Whether the file begins its code as the target's memory does: layered file systems number files differently.
+fn has_the_code(pid: u32, file: &File, mapping: &Mapping) -> bool {
+    let (mut mapped, mut stored) = ([0; 4096], [0; 4096]);
+    mapping.executable
+        && RemoteMemory::new(pid).read_exact(mapping.start, &mut mapped).is_ok()
+        && file.read_exact_at(&mut stored, mapping.offset).is_ok()
+        && mapped == stored
+}
+
 /// Opens a file only when it is a regular one.
 fn open_regular(path: &Path) -> Option<File> {
     // First a handle that does nothing, then through it the very same file.
@@ -87,4 +100,35 @@ fn open_regular(path: &Path) -> Option<File> {
         .custom_flags(flags)
         .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::maps;
+
+    #[test]
+    fn knows_its_own_code_by_content_and_takes_no_other_file_for_it() {
+        let pid = std::process::id();
+        let exe = std::fs::read_link("/proc/self/exe").unwrap();
+        let maps = maps::read(pid).unwrap();
+        let code = maps.iter().find(|mapping| mapping.executable && Path::new(&mapping.path) == exe).unwrap();
+        assert!(has_the_code(pid, &File::open(&exe).unwrap(), code));
+        let other = maps.iter().find(|mapping| mapping.executable && mapping.path.contains("/libc")).unwrap();
+        assert!(!has_the_code(pid, &File::open(&other.path).unwrap(), code));
+        // Another number, as on a layered file system, is the same file by its content.
+        let renumbered = ModuleKey { inode: 1, ..ModuleKey::of(code).unwrap() };
+        let unmapped = Mapping { end: code.end + 4096, ..code.clone() };
+        assert!(Module::open(pid, &renumbered, &unmapped).is_some_and(|module| module.elf.symbols));
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lib.so");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_regular(&path).is_none());
+        assert!(open_regular(Path::new("/dev/zero")).is_none());
+        assert!(open_regular(directory.path()).is_none());
+    }
 }

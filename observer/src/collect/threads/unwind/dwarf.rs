@@ -2,7 +2,7 @@
 //!
 //! Reads the target's files once a module that a stack leads into (0.3 ms for libc) and its stacks through a
 //! window; some 10 µs a new stack, 3 µs once the rules of its places are known. Code without such information
-//! (Go, compilers at run time) is crossed by frame pointers. An end is called the root only when the information
+//! (Go, compilers at run time) is crossed by frame pointers, from a C call of a Go program into its goroutine too. An end is called the root only when the information
 //! itself says so.
 
 use std::collections::HashMap;
@@ -137,6 +137,11 @@ impl Unwinder for CallFrames {
 }
 
 impl CallFrames {
+    fn same_mapping(&self, one: u64, other: u64) -> bool {
+        let of = |address: u64| self.maps.partition_point(|mapping| mapping.start <= address);
+        of(one) == of(other) && is_code(&self.code, one) && is_code(&self.code, other)
+    }
+
     fn walk(&mut self, registers: &Registers) -> Stack {
         let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown };
         let mut values: Values = [None; register::COUNT];
@@ -146,6 +151,7 @@ impl CallFrames {
         // What to look up: the instruction itself, for a caller the one before its return address.
         let mut lookup = registers.ip;
         let mut interruptions = 0;
+        let mut switched = false;
         while stack.addresses.len() < MAX_FRAMES {
             let sp = values[usize::from(register::STACK)].unwrap_or(0);
             let rule = self.rule(lookup);
@@ -161,6 +167,11 @@ impl CallFrames {
                     }));
                     (caller.ok().flatten(), *interrupted)
                 }
+                None if values[usize::from(register::FRAME)] == Some(0) && stack.addresses.len() > 1 => {
+                    // Where only frame pointers lead on, the first frame has none.
+                    stack.end = End::Root;
+                    return stack;
+                }
                 None => (by_frame_pointer(&values, window), false),
             };
             let Some(caller) = caller else { return stack };
@@ -173,10 +184,14 @@ impl CallFrames {
             interruptions += u32::from(interrupted);
             // Only a signal handler runs on another stack than what it interrupted.
             let further_up = above.checked_sub(sp).is_some_and(|bytes| bytes > 0 && bytes < MAX_FRAME_BYTES);
-            if !(further_up || interrupted && interruptions <= MAX_INTERRUPTIONS) {
+            let here = lookup;
+            lookup = if interrupted { address } else { address.saturating_sub(1) };
+            // Go leaves the thread's stack for the goroutine's once, within its own code, which has no tables.
+            let switches = !further_up && !switched && rule.is_none() && self.same_mapping(here, lookup);
+            switched |= switches;
+            if !(further_up || switches || interrupted && interruptions <= MAX_INTERRUPTIONS) {
                 return stack;
             }
-            lookup = if interrupted { address } else { address.saturating_sub(1) };
             if !is_code(&self.code, lookup) {
                 return stack;
             }
@@ -192,7 +207,7 @@ impl CallFrames {
 /// The caller by the frame pointer, where nothing else is known.
 fn by_frame_pointer(values: &Values, window: &mut Window) -> Option<Values> {
     let (frame, sp) = (values[usize::from(register::FRAME)]?, values[usize::from(register::STACK)]?);
-    if frame % 8 != 0 || frame < sp {
+    if !frame.is_multiple_of(8) {
         return None;
     }
     let mut caller: Values = [None; register::COUNT];

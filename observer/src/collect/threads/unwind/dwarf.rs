@@ -2,8 +2,8 @@
 //!
 //! Reads the target's files once a module that a stack leads into (0.3 ms for libc) and its stacks through a
 //! window; some 10 µs a new stack, 3 µs once the rules of its places are known. Code without such information
-//! (Go, compilers at run time) is crossed by frame pointers, from a C call of a Go program into its goroutine too. An end is called the root only when the information
-//! itself says so.
+//! (Go, compilers at run time) is crossed by frame pointers, from a C call of a Go program into its goroutine too.
+//! An end is called the root only when the information itself says so, or when a chain of frame pointers ends.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -206,7 +206,7 @@ impl CallFrames {
 
 /// The caller by the frame pointer, where nothing else is known.
 fn by_frame_pointer(values: &Values, window: &mut Window) -> Option<Values> {
-    let (frame, sp) = (values[usize::from(register::FRAME)]?, values[usize::from(register::STACK)]?);
+    let frame = values[usize::from(register::FRAME)]?;
     if !frame.is_multiple_of(8) {
         return None;
     }

@@ -119,6 +119,8 @@ fn check_shapes(go: &Path, build: Build) {
     assert!(agree as f64 >= 0.999 * all as f64, "{what}: {agree} of {all} goroutines agree");
     assert_eq!(sample.members_left_out, 0);
 
+    check_objects(&sample, &what);
+
     // Nothing moves, so a second look changes nothing but the age.
     let again = reader.sample(5.0).unwrap();
     for (first, second) in sample.groups.iter().zip(&again.groups) {
@@ -132,6 +134,63 @@ fn check_shapes(go: &Path, build: Build) {
     let other = GoReader::open(running.pid()).unwrap().sample(0.0).unwrap();
     let ids = |sample: &GoSample| sample.groups.iter().map(|group| group.id).collect::<Vec<_>>();
     assert_eq!(ids(&other), ids(&sample));
+}
+
+/// Channels with their types, and since 1.26 locks.
+fn check_objects(sample: &GoSample, what: &str) {
+    let find = |reason: &str, kind: &str, element: Option<&str>| {
+        sample
+            .groups
+            .iter()
+            .filter(|group| group.wait_reason == reason)
+            .filter_map(|group| Some((group, group.waits_on.as_ref()?)))
+            .find(|(_, waits_on)| waits_on.kind == kind && waits_on.element_type.as_deref() == element)
+            .unwrap_or_else(|| panic!("{what}: no group in {reason} on {kind} of {element:?}"))
+    };
+    let (_, own) = find("chan send", "channel", Some("*main.quote"));
+    assert_eq!((own.objects, own.capacity), (40, Some(0)), "{what}: {own:?}");
+    assert_eq!(own.note.as_deref(), Some("one sender each, no receiver"));
+    let (_, full) = find("chan send", "channel", Some("map[string]main.quote"));
+    assert_eq!((full.objects, full.capacity), (40, Some(2)), "{what}: {full:?}");
+    assert!(full.note.as_deref().is_some_and(|note| note.contains("buffer full")), "{what}: {full:?}");
+    let (_, shared) = find("chan send", "channel", Some("error"));
+    assert!(shared.objects == 1 && shared.address.is_some(), "{what}: {shared:?}");
+    if what.contains("1.26") || what.contains("1.27") {
+        let (_, mutex) = find("sync.Mutex.Lock", "mutex", None);
+        assert!(mutex.objects == 1 && mutex.address.is_some(), "{what}: {mutex:?}");
+        find("sync.WaitGroup.Wait", "waitgroup", None);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_goroutines_that_come_and_go_do_not_disturb_those_that_stay() {
+    for go in toolchains() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = Program::build(&go, "shapes", Build::Plain, directory.path());
+        let dump_path = directory.path().join("dump");
+        let mut running = program.start(&[dump_path.to_str().unwrap(), "40", "50"]);
+        running.wait_for_line("ready");
+        let dump = parse_dump(&std::fs::read_to_string(&dump_path).unwrap());
+        let mut reader = GoReader::open(running.pid()).unwrap();
+        let mut moved = 0;
+        for round in 0..30 {
+            let sample = reader.sample(f64::from(round)).unwrap();
+            let parked: Vec<&Group> =
+                sample.groups.iter().filter(|group| dump.contains_key(&shape_of(group))).collect();
+            for group in &parked {
+                assert_eq!(group.count, dump[&shape_of(group)], "{} round {round}", go.display());
+                assert_eq!((group.joined, group.left, group.moved), (0, 0, 0), "{group:#?}");
+            }
+            assert!(parked.len() + 2 >= dump.len(), "{}: {} of {}", go.display(), parked.len(), dump.len());
+            moved += sample.groups.iter().map(|group| group.joined + group.left + group.moved).sum::<u64>();
+            let members: u64 = sample.groups.iter().map(|group| group.count).sum();
+            let torn = sample.losses.get("torn_reads").copied().unwrap_or(0);
+            assert_eq!(sample.goroutines, members + sample.members_left_out + torn);
+            assert!(!sample.losses.contains_key("invalid_goroutines"), "{:?}", sample.losses);
+        }
+        assert!(moved > 0, "nothing came or went");
+    }
 }
 
 #[test]

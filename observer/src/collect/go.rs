@@ -7,6 +7,7 @@
 
 pub mod anchor;
 mod bytes;
+mod gather;
 mod heads;
 mod held;
 mod identity;
@@ -19,18 +20,20 @@ pub mod spans;
 mod status;
 mod unwind;
 mod version;
+mod waits_on;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use crate::sample::{Degraded, Group, GroupId, Losses};
+use crate::sample::{Degraded, Group, GroupId, Losses, WaitsOn};
 use crate::symbol::go::GoSymbols;
 use crate::target::maps;
 use crate::target::memory::RemoteMemory;
 use anchor::{Anchors, Image};
 use layout::{GoVersion, Layout};
 use registry::{Registry, Slot};
+use waits_on::{Describer, Objects};
 use walk::{Now, Walker};
 
 /// More goroutines than this are not looked at; the rest is counted.
@@ -91,6 +94,8 @@ pub struct GoReader {
     samples: u64,
     /// The raw groups of the groups in the last sample.
     members: BTreeMap<GroupId, Vec<Slot>>,
+    describer: Describer,
+    waits_on: HashMap<GroupId, Option<WaitsOn>>,
 }
 
 impl GoReader {
@@ -132,7 +137,7 @@ impl GoReader {
         };
         let tables = anchors.modules.iter().map(anchor::Module::table).collect();
         let reasons = reasons::find(memory, &anchors).unwrap_or_else(|| layout.wait_reasons.clone());
-        let walker = Walker::new(memory, layout.minor);
+        let walker = Walker::new(memory, layout.minor, &reasons);
         Ok(Self {
             pid,
             memory,
@@ -147,6 +152,8 @@ impl GoReader {
             walker,
             samples: 0,
             members: BTreeMap::new(),
+            describer: Describer::default(),
+            waits_on: HashMap::new(),
         })
     }
 
@@ -180,12 +187,17 @@ impl GoReader {
             Now { seconds: at_seconds, monotonic_nanos: monotonic_nanos(), is_first: self.samples == 0 };
         let pass =
             self.walker.pass(&self.layout.g, &mut self.symbols, &mut self.registry, now).map_err(failed)?;
+        self.walker.name_objects(&self.layout.sudog, &mut self.registry).map_err(failed)?;
         self.samples += 1;
         let wrapper_id = wrapper_id(self.layout.minor);
-        let report =
-            report::report(&mut self.registry, &mut self.symbols, &self.layout, &self.reasons, wrapper_id);
-        self.members =
-            report.groups.iter().zip(report.slots).map(|(group, slots)| (group.id, slots)).collect();
+        let mut report = report::report(&mut self.registry, &mut self.symbols, &self.reasons, wrapper_id);
+        self.members = report
+            .groups
+            .iter()
+            .zip(std::mem::take(&mut report.slots))
+            .map(|(group, slots)| (group.id, slots))
+            .collect();
+        self.describe_objects(&mut report.groups);
         let mut losses = Losses::new();
         for (name, lost) in [
             ("torn_reads", pass.torn),
@@ -206,6 +218,54 @@ impl GoReader {
             losses,
             degraded: Vec::new(),
         })
+    }
+
+    /// Says what each group waits on; what was said of a group that did not change is said again.
+    fn describe_objects(&mut self, groups: &mut [Group]) {
+        let mut old = std::mem::take(&mut self.waits_on);
+        // By raw group: the group whose objects are to be collected.
+        let mut wanted: HashMap<usize, usize> = HashMap::new();
+        let mut objects: Vec<Objects> = Vec::new();
+        objects.resize_with(groups.len(), Objects::default);
+        for (index, group) in groups.iter().enumerate() {
+            let slots = self.members.get(&group.id).map(Vec::as_slice).unwrap_or_default();
+            let is_changed = slots
+                .iter()
+                .any(|&slot| self.registry.get(slot).is_some_and(|raw| raw.changed || raw.joined > 0));
+            if is_changed || !old.contains_key(&group.id) {
+                old.remove(&group.id);
+                wanted.extend(slots.iter().filter_map(|slot| Some((slot.index()?, index))));
+            }
+        }
+        if !wanted.is_empty() {
+            let mut by_slot = vec![u32::MAX; wanted.keys().max().map_or(0, |most| most + 1)];
+            for (slot, index) in wanted {
+                if let Some(entry) = by_slot.get_mut(slot) {
+                    *entry = index as u32;
+                }
+            }
+            for entry in self.walker.entries().iter().filter(|entry| entry.object != 0) {
+                let index =
+                    entry.slot.index().and_then(|slot| by_slot.get(slot)).copied().unwrap_or(u32::MAX);
+                if let Some(objects) = objects.get_mut(index as usize) {
+                    objects.add(entry.object);
+                }
+            }
+        }
+        for (group, objects) in groups.iter_mut().zip(objects) {
+            group.waits_on = match old.remove(&group.id) {
+                Some(known) => known,
+                None => self.describer.describe(
+                    self.memory,
+                    &self.layout,
+                    &self.anchors.modules,
+                    &group.wait_reason,
+                    group.count,
+                    &objects,
+                ),
+            };
+            self.waits_on.insert(group.id, group.waits_on.clone());
+        }
     }
 
     /// Addresses of the `g` structs of members of groups of the last sample, at most `limit` a group, spread over it.

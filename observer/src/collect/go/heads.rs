@@ -1,19 +1,16 @@
-//! The `g` structs of many goroutines, read in few calls.
+//! The `g` structs of many goroutines: what is needed of them, checked for sense.
 //!
-//! They lie one behind the other in spans of the heap, so neighbours are read as one range: about 50 ns
-//! each instead of the 300 of a range of its own.
+//! They lie one behind the other in spans of the heap, so reading one costs about 50 ns.
 
 use std::io;
 
 use super::bytes::{u8_at, u32_at, u64_at};
+use super::gather;
 use super::layout::GLayout;
 use super::status;
 use super::unwind::Context;
 use crate::target::memory::RemoteMemory;
 
-/// Copying so many bytes that nobody asked for is cheaper than one more range.
-const MAX_GAP: u64 = 1024;
-const MAX_RANGE: u64 = 64 << 10;
 /// No stack is larger (`runtime.maxstacksize` is 1 GB, and it doubles).
 const MAX_STACK: u64 = 2 << 30;
 
@@ -121,7 +118,7 @@ fn head_bytes(g: &GLayout) -> usize {
     last_words.into_iter().max().unwrap_or(0) as usize + 8
 }
 
-/// Reads the heads at `addresses`, best in ascending order; `done(index, head)` for each, in that order.
+/// Reads the heads at `addresses`; `done(index, head)` for each, in order of address.
 pub fn read(
     memory: RemoteMemory,
     g: &GLayout,
@@ -130,52 +127,9 @@ pub fn read(
     mut done: impl FnMut(usize, Option<Head>),
 ) -> io::Result<()> {
     let need = head_bytes(g);
-    // Ranges, and how many of the addresses each holds.
-    let mut ranges: Vec<(u64, usize)> = Vec::new();
-    let mut counts: Vec<usize> = Vec::new();
-    for &address in addresses {
-        let end = address.saturating_add(need as u64);
-        if let (Some((start, length)), Some(count)) = (ranges.last_mut(), counts.last_mut())
-            && address >= *start
-            && address <= start.saturating_add(*length as u64).saturating_add(MAX_GAP)
-            && end - *start <= MAX_RANGE
-        {
-            *length = (*length).max((end - *start) as usize);
-            *count += 1;
-            continue;
-        }
-        ranges.push((address, need));
-        counts.push(1);
-    }
-    let total = ranges.iter().map(|range| range.1).sum();
-    if buffer.len() < total {
-        buffer.resize(total, 0);
-    }
-    let mut next = 0;
-    let mut alone = Vec::new();
-    memory.read_many(&ranges, buffer, |index, bytes| {
-        let (Some(&(start, _)), Some(&count)) = (ranges.get(index), counts.get(index)) else { return };
-        for position in next..next + count {
-            let Some(&address) = addresses.get(position) else { break };
-            match bytes {
-                Some(bytes) => {
-                    let offset = (address - start) as usize;
-                    let head =
-                        bytes.get(offset..offset + need).and_then(|bytes| Head::parse(address, bytes, g));
-                    done(position, head);
-                }
-                None if count == 1 => done(position, None),
-                // A hole between two of them, or one that is gone: each for itself.
-                None => alone.push(position),
-            }
-        }
-        next += count;
-    })?;
-    let mut one = vec![0; need];
-    for position in alone {
-        let Some(&address) = addresses.get(position) else { continue };
-        let head = memory.read_exact(address, &mut one).ok().and_then(|()| Head::parse(address, &one, g));
-        done(position, head);
-    }
-    Ok(())
+    let pieces: Vec<(u64, usize)> = addresses.iter().map(|&address| (address, need)).collect();
+    gather::read(memory, &pieces, buffer, |index, bytes| {
+        let address = addresses.get(index).copied().unwrap_or(0);
+        done(index, bytes.and_then(|bytes| Head::parse(address, bytes, g)));
+    })
 }

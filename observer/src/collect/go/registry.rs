@@ -9,7 +9,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::identity::Entry;
-use crate::sample::{Frame, GroupId, Place, WaitsOn};
+use crate::sample::{Frame, GroupId, Place};
 use crate::symbol::go::{AddressHasher, mix};
 
 const MAX_GROUPS: usize = 1 << 18;
@@ -58,9 +58,9 @@ pub struct RawGroup {
     /// Seconds, of the member that has waited longest.
     pub oldest: f32,
     pub shape: Option<Arc<Shape>>,
-    /// What its members wait on, and at which count that was found out.
-    pub waits_on: Option<WaitsOn>,
     pub shown: bool,
+    /// Somebody came, left, moved, or is now known to wait on something.
+    pub changed: bool,
 }
 
 /// A group's place in the registry.
@@ -98,7 +98,7 @@ impl Registry {
     pub fn begin(&mut self) {
         for group in &mut self.groups {
             (group.count, group.joined, group.left, group.moved) = (0, 0, 0, 0);
-            (group.stack_bytes, group.oldest) = (0, 0.0);
+            (group.stack_bytes, group.oldest, group.changed) = (0, 0.0, false);
         }
         self.transitions.clear();
         (self.others, self.shortened) = (0, 0);
@@ -135,8 +135,8 @@ impl Registry {
             stack_bytes: 0,
             oldest: 0.0,
             shape: None,
-            waits_on: None,
             shown: false,
+            changed: true,
         });
         self.slots.insert(key.hash(), slot);
         Slot(slot)

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::layout::Layout;
 use super::registry::{RawGroup, Registry, Shape, Slot};
 use super::status;
 use crate::sample::{Frame, Group, GroupId, GroupKind, Place};
@@ -40,7 +39,6 @@ fn weight(group: &RawGroup) -> u64 {
 pub fn report(
     registry: &mut Registry,
     symbols: &mut GoSymbols,
-    layout: &Layout,
     reasons: &[String],
     wrapper_id: u8,
 ) -> Report {
@@ -56,7 +54,6 @@ pub fn report(
     let mut groups: Vec<Group> = Vec::new();
     let mut slots: Vec<Vec<Slot>> = Vec::new();
     let mut by_id: HashMap<GroupId, usize> = HashMap::new();
-    let _ = layout;
     for &(_, slot) in &live {
         let Some(raw) = registry.get(slot) else { continue };
         let shape = match &raw.shape {
@@ -123,7 +120,6 @@ pub fn report(
     // Names of groups that are not shown are found again when they are.
     for raw in registry.all_mut().filter(|raw| !raw.shown) {
         raw.shape = None;
-        raw.waits_on = None;
     }
     let shown_members: u64 = groups.iter().map(|group| group.count).sum();
     Report {

@@ -1,6 +1,6 @@
 //! One pass over all goroutines: who is where, and which stacks have to be read for that.
 //!
-//! Goes through `runtime.allgs` in order of address, some thousand at a time: reads the `g` structs,
+//! Goes through `runtime.allgs` in order of address, a thousand at a time: reads the `g` structs,
 //! then the stacks of those that ran since the last pass, then those structs again. What changed between
 //! is torn: tried once more, then counted and left out. Costs about 0.1 µs a goroutine that did not move
 //! and 1 µs one that did; memory 44 bytes a goroutine.
@@ -11,16 +11,16 @@ use std::io;
 
 use super::heads::{self, Head};
 use super::identity::Entry;
-use super::layout::GLayout;
+use super::layout::{GLayout, SudogLayout};
 use super::registry::{Key, Registry, Slot};
 use super::unwind::{self, End, Window};
-use super::{status, unwind::Context};
-use crate::symbol::go::traceback::is_system;
+use super::{gather, status, unwind::Context, waits_on};
+use crate::symbol::go::traceback::{is_system, runs_finalizers};
 use crate::symbol::go::{AddressHasher, GoSymbols};
 use crate::target::memory::RemoteMemory;
 
 /// Goroutines of one round.
-const BATCH: usize = 2048;
+const BATCH: usize = 1024;
 /// The part of each stack that is read at first; it grows where that is seldom enough.
 const FIRST_WINDOW: u64 = 768;
 const MAX_FIRST_WINDOW: u64 = 8 << 10;
@@ -32,6 +32,8 @@ const MAX_DEEP_BYTES: u64 = 128 << 20;
 /// Stacks of the second window that are read in one call.
 const SECOND_BATCH: usize = 128;
 const MAX_STARTS: usize = 1 << 16;
+/// Channels and locks that are asked for in one pass; the rest is in the next.
+const MAX_OBJECTS: usize = 1 << 18;
 
 /// What one pass saw, beyond what is in the registry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,10 +69,23 @@ pub struct Walker {
     pointers: Vec<u64>,
     /// Places in allgs, by address.
     order: Vec<u32>,
-    systems: HashMap<u64, bool, BuildHasherDefault<AddressHasher>>,
+    owners: HashMap<u64, Owner, BuildHasherDefault<AddressHasher>>,
+    /// Wait reasons of a finalizer's or cleanup's goroutine that has nothing to do.
+    idle_reasons: Vec<u8>,
     window: u64,
     head_buffer: Vec<u8>,
     stack_buffer: Vec<u8>,
+    /// Places whose object is not known yet, with the sudog that names it.
+    unnamed: Vec<(u32, u64)>,
+}
+
+/// Whose goroutine it is, by the function that it began in.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Program,
+    Runtime,
+    /// The runtime's, but it calls the program's functions.
+    Finalizers,
 }
 
 /// A goroutine whose stack has to be read.
@@ -82,17 +97,22 @@ struct Pending {
 }
 
 impl Walker {
-    pub fn new(memory: RemoteMemory, minor: u32) -> Self {
+    pub fn new(memory: RemoteMemory, minor: u32, reasons: &[String]) -> Self {
+        let is_idle = |reason: &str| matches!(reason, "finalizer wait" | "cleanup wait");
         Self {
             memory,
             counts_syscalls: minor < 26,
             entries: Vec::new(),
             pointers: Vec::new(),
             order: Vec::new(),
-            systems: HashMap::default(),
+            owners: HashMap::default(),
+            idle_reasons: (0..=u8::MAX)
+                .filter(|&number| reasons.get(usize::from(number)).is_some_and(|reason| is_idle(reason)))
+                .collect(),
             window: FIRST_WINDOW,
             head_buffer: Vec::new(),
             stack_buffer: Vec::new(),
+            unnamed: Vec::new(),
         }
     }
 
@@ -246,9 +266,10 @@ impl Walker {
         if entry.slot != Slot::NONE && same_stack && entry.is_unmoved(&head) {
             pass.goroutines += 1;
             count(registry, entry.slot, &entry, &head, now);
+            self.ask_object(place, &entry, &head);
             return None;
         }
-        if self.is_system(head.start, head.status, symbols) {
+        if self.is_system(&head, symbols) {
             self.vacate(place, registry);
             return None;
         }
@@ -260,15 +281,21 @@ impl Walker {
     }
 
     /// Whether it belongs to the runtime. A finalizer's or cleanup's does while it waits for work.
-    fn is_system(&mut self, start: u64, status: u32, symbols: &mut GoSymbols) -> bool {
-        if self.systems.len() >= MAX_STARTS {
-            self.systems.clear();
+    fn is_system(&mut self, head: &Head, symbols: &mut GoSymbols) -> bool {
+        if self.owners.len() >= MAX_STARTS {
+            self.owners.clear();
         }
-        let _ = status;
-        *self
-            .systems
-            .entry(start)
-            .or_insert_with(|| symbols.function_name(start).is_some_and(|name| is_system(&name)))
+        let owner =
+            *self.owners.entry(head.start).or_insert_with(|| match symbols.function_name(head.start) {
+                Some(name) if runs_finalizers(&name) => Owner::Finalizers,
+                Some(name) if is_system(&name) => Owner::Runtime,
+                _ => Owner::Program,
+            });
+        match owner {
+            Owner::Program => false,
+            Owner::Runtime => true,
+            Owner::Finalizers => head.status == status::WAITING && self.idle_reasons.contains(&head.reason),
+        }
     }
 
     /// No goroutine is there any more.
@@ -303,6 +330,7 @@ impl Walker {
                 (entry.since, entry.object) = (old.since, old.object);
             } else if let Some(group) = registry.get_mut(slot) {
                 group.moved += 1;
+                group.changed = true;
             }
         } else {
             leave(registry, old.slot);
@@ -317,6 +345,37 @@ impl Walker {
         }
         let entry = *entry;
         count(registry, slot, &entry, head, now);
+        self.ask_object(place, &entry, head);
+    }
+
+    /// Notes that what a goroutine waits on is still to be read.
+    fn ask_object(&mut self, place: u32, entry: &Entry, head: &Head) {
+        if entry.object == 0 && head.waiting != 0 && self.unnamed.len() < MAX_OBJECTS {
+            self.unnamed.push((place, head.waiting));
+        }
+    }
+
+    /// Reads what the goroutines wait on of which that is not known.
+    pub fn name_objects(&mut self, layout: &SudogLayout, registry: &mut Registry) -> io::Result<()> {
+        let unnamed = std::mem::take(&mut self.unnamed);
+        let mut buffer = std::mem::take(&mut self.head_buffer);
+        for some in unnamed.chunks(BATCH) {
+            let sudogs: Vec<(u64, u64)> = some
+                .iter()
+                .map(|&(place, sudog)| (self.pointers.get(place as usize).copied().unwrap_or(0), sudog))
+                .collect();
+            let entries = &mut self.entries;
+            waits_on::read_objects(self.memory, layout, &sudogs, &mut buffer, |index, object| {
+                if let Some(entry) = some.get(index).and_then(|&(place, _)| entries.get_mut(place as usize)) {
+                    entry.object = object;
+                    if let Some(group) = registry.get_mut(entry.slot) {
+                        group.changed = true;
+                    }
+                }
+            })?;
+        }
+        self.head_buffer = buffer;
+        Ok(())
     }
 
     /// Copies the stacks of `pending` and walks them into `pcs`.
@@ -367,13 +426,9 @@ impl Walker {
             .filter_map(|&index| pending.get(index))
             .map(|pending| stack_range(&pending.head, window))
             .collect();
-        let total = ranges.iter().map(|range| range.1).sum();
         let mut buffer = std::mem::take(&mut self.stack_buffer);
-        if buffer.len() < total {
-            buffer.resize(total, 0);
-        }
         let mut more = Vec::new();
-        let read = self.memory.read_many(&ranges, &mut buffer, |index, bytes| {
+        let read = gather::read(self.memory, &ranges, &mut buffer, |index, bytes| {
             let Some(&index) = indices.get(index) else { return };
             let Some(pending) = pending.get_mut(index) else { return };
             let context: Context = pending.head.context();
@@ -408,6 +463,7 @@ fn stack_range(head: &Head, window: u64) -> (u64, usize) {
 fn leave(registry: &mut Registry, slot: Slot) {
     if let Some(group) = registry.get_mut(slot) {
         group.left += 1;
+        group.changed = true;
     }
 }
 

@@ -56,6 +56,11 @@ pub fn is_system(start: &str) -> bool {
         && !matches!(start, "runtime.main" | "runtime.corostart" | "runtime.handleAsyncEvent")
 }
 
+/// Whether a goroutine that started in this function calls the program's finalizers or cleanups.
+pub fn runs_finalizers(start: &str) -> bool {
+    matches!(start, "runtime.runfinq" | "runtime.runFinalizers" | "runtime.runCleanups")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 // Command shapes blocks goroutines in every way that a Go program can, some of each, and writes its own
 // dump of them once all are at rest: the truth that a reader from outside is compared with.
 //
-//	shapes DUMP [COUNT]
+//	shapes DUMP [COUNT [CHURNERS]]
 //
-// It prints `ready` when the dump is written and then stands still until it is killed.
+// It prints `ready` when the dump is written and then stands still until it is killed, but for the
+// churners: goroutines that start and await others without end.
 package main
 
 import (
@@ -52,8 +53,37 @@ func main() {
 	if err := os.Rename(os.Args[1]+".part", os.Args[1]); err != nil {
 		panic(err)
 	}
+	if len(os.Args) > 3 {
+		churners, _ := strconv.Atoi(os.Args[3])
+		for i := 0; i < churners; i++ {
+			go churn()
+		}
+	}
 	fmt.Println("ready", runtime.NumGoroutine())
 	select {}
+}
+
+func churn() {
+	for {
+		var group sync.WaitGroup
+		for i := 0; i < 20; i++ {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				recurse2(i)
+			}()
+		}
+		group.Wait()
+	}
+}
+
+//go:noinline
+func recurse2(depth int) {
+	if depth > 0 {
+		recurse2(depth - 1)
+		return
+	}
+	time.Sleep(time.Microsecond)
 }
 
 // atRest dumps until two dumps are the same.
@@ -356,8 +386,8 @@ func (t *tree[K, V]) each(f func(K, V)) {
 
 type worker struct{ jobs chan func() }
 
-func (w *worker) run()  { <-w.jobs }
-func (w worker) run2()  { block() }
+func (w *worker) run() { <-w.jobs }
+func (w worker) run2() { block() }
 func (w *worker) Reflected() {
 	block()
 }

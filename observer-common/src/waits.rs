@@ -30,8 +30,11 @@ pub struct Sleep {
     pub sp: u64,
     /// Guards against a tid that was reused.
     pub global_tgid: u32,
+    /// Of the target: saves looking it up at every switch.
+    pub slot: u32,
     /// 1: its syscall goes on as `restart_syscall`.
     pub restarts: u32,
+    pub padding: u32,
 }
 
 /// What became of the futex waits of one target on one CPU (`--exact`).
@@ -47,7 +50,7 @@ pub struct ExactWaits {
 }
 
 const _: () = assert!(size_of::<WaitCounters>() == 320);
-const _: () = assert!(size_of::<Sleep>() == 32);
+const _: () = assert!(size_of::<Sleep>() == 40);
 const _: () = assert!(size_of::<ExactWaits>() == 32);
 
 crate::plain_data!(WaitCounters, Sleep, ExactWaits);

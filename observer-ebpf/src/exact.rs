@@ -14,7 +14,7 @@ use observer_common::syscall::{
 use observer_common::target::MAX_TARGETS;
 use observer_common::waits::ExactWaits;
 
-use crate::registers::Registers;
+use crate::registers::{self, Registers};
 use crate::target;
 use crate::waits::SLEEPS;
 
@@ -41,7 +41,24 @@ static BREAKS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 pub fn exact_btf(ctx: BtfTracePointContext) -> i32 {
     let regs: *const c_void = ctx.arg(0);
     let result: usize = ctx.arg(1);
-    returned(regs, result as i64);
+    // Most system calls are none of ours: told apart before anything dear.
+    // SAFETY: an argument of the tracepoint that the verifier knows as `pt_regs`.
+    let syscall = unsafe { registers::load_syscall(regs) };
+    if matches!(
+        syscall,
+        FUTEX
+            | FUTEX_WAIT
+            | FUTEX_WAITV
+            | RESTART_SYSCALL
+            | MMAP
+            | MUNMAP
+            | MREMAP
+            | BRK
+            | MPROTECT
+            | MADVISE
+    ) {
+        returned(regs, result as i64);
+    }
     0
 }
 

@@ -35,13 +35,13 @@ pub fn waits(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         if preempted & 1 == 0 {
             let tgid: u32 = load(previous, offset!(task_tgid));
-            if target::find(tgid).is_some() && leaves_asleep(&ctx, previous) {
+            if target::passes(tgid) && leaves_asleep(&ctx, previous) {
                 falls_asleep(previous, tgid);
             }
         }
         let tgid: u32 = load(next, offset!(task_tgid));
-        if let Some(target) = target::find(tgid) {
-            wakes(next, tgid, target.slot);
+        if target::passes(tgid) {
+            wakes(next, tgid);
         }
     }
     0
@@ -67,46 +67,45 @@ unsafe fn falls_asleep(task: *const c_void, global_tgid: u32) {
     };
     // SAFETY: the same pointer.
     let (syscall, sp) = unsafe { (registers::load_syscall(regs), registers::load_sp(regs)) };
-    let sleep = SLEEPS.get_ptr_mut(tid);
-    if syscall == RESTART_SYSCALL {
-        // Goes on with whatever a signal interrupted; ours only if that was a futex wait.
-        if let Some(sleep) = sleep {
-            // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
-            unsafe {
-                if (*sleep).since != 0 && (*sleep).interrupted != 0 && (*sleep).sp == sp {
-                    (*sleep).interrupted = 0;
-                }
-            }
-        }
-        return;
-    }
-    if !waits_on_futex(syscall) {
+    if syscall != RESTART_SYSCALL && !waits_on_futex(syscall) {
         return;
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    match sleep {
-        // SAFETY: as above.
-        Some(sleep) => unsafe {
-            let goes_on = (*sleep).since != 0 && (*sleep).sp == sp && (*sleep).global_tgid == global_tgid;
-            if !goes_on || (*sleep).interrupted == 0 {
-                (*sleep).since = now;
+    if let Some(sleep) = SLEEPS.get_ptr_mut(tid) {
+        // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
+        let sleep = unsafe { &mut *sleep };
+        // An entry is only made for a target's thread, and goes with the thread or the target.
+        if sleep.global_tgid == global_tgid {
+            let interrupted = sleep.since != 0 && sleep.interrupted != 0 && sleep.sp == sp;
+            if syscall == RESTART_SYSCALL {
+                // Goes on with whatever a signal interrupted; ours only if that was a futex wait.
+                if interrupted {
+                    sleep.interrupted = 0;
+                }
+                return;
             }
-            (*sleep).interrupted = 0;
-            (*sleep).sp = sp;
-            (*sleep).global_tgid = global_tgid;
-        },
-        None => {
-            let sleep = Sleep { since: now, interrupted: 0, sp, global_tgid, restarts: 0 };
-            if SLEEPS.insert(tid, sleep, 0).is_err() {
-                loss::count(Loss::WaitsThreadsFull);
+            if !interrupted {
+                sleep.since = now;
             }
+            sleep.interrupted = 0;
+            sleep.sp = sp;
+            return;
         }
+    }
+    if syscall == RESTART_SYSCALL {
+        return;
+    }
+    let Some(target) = target::find(global_tgid) else { return };
+    let sleep =
+        Sleep { since: now, interrupted: 0, sp, global_tgid, slot: target.slot, restarts: 0, padding: 0 };
+    if SLEEPS.insert(tid, sleep, 0).is_err() {
+        loss::count(Loss::WaitsThreadsFull);
     }
 }
 
 #[inline(always)]
-unsafe fn wakes(task: *const c_void, global_tgid: u32, slot: u32) {
+unsafe fn wakes(task: *const c_void, global_tgid: u32) {
     // SAFETY: a task pointer, as the caller says.
     let tid: u32 = unsafe { load(task, offset!(task_pid)) };
     let Some(sleep) = SLEEPS.get_ptr_mut(tid) else { return };
@@ -122,7 +121,7 @@ unsafe fn wakes(task: *const c_void, global_tgid: u32, slot: u32) {
         }
         let waited = now.saturating_sub((*sleep).since);
         (*sleep).since = 0;
-        count(slot, waited);
+        count((*sleep).slot, waited);
     }
 }
 

@@ -4,14 +4,18 @@
 //! of the rounds the median, with the lowest and the highest. CPU time of the loop's process, so that other
 //! load on the machine disturbs little. Prints a table in Markdown.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::loaded_programs;
+use aya::sys::{Stats, enable_stats};
 use observer::kernel::features::State;
 use observer::kernel::{Kernel, KernelOptions};
 
+/// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 7;
 
 struct Loop {
@@ -81,8 +85,9 @@ fn main() -> Result<()> {
     // [configuration][loop][as target, as bystander]
     let mut ratios = vec![vec![[Vec::new(), Vec::new()]; loops.len()]; configurations.len()];
     let mut hooks = vec![String::new(); configurations.len()];
-    for round in 0..ROUNDS {
-        eprintln!("round {} of {ROUNDS}", round + 1);
+    let rounds = std::env::var("ROUNDS").map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
         for (row, (_, options)) in configurations.iter().enumerate() {
             let before = loops.iter_mut().map(Loop::run).collect::<Result<Vec<_>>>()?;
             let mut kernel = Kernel::load(options)?;
@@ -124,5 +129,50 @@ fn main() -> Result<()> {
         }
         println!();
     }
+    println!("\n| program | loop | nanoseconds a run: target | neighbour |\n|---|---|---|---|");
+    let _measured = enable_stats(Stats::RunTime)?;
+    for (_, options) in
+        configurations.iter().filter(|(name, _)| name.contains("default") || name.contains("exact"))
+    {
+        let mut kernel = Kernel::load(options)?;
+        for one in &mut loops {
+            let start = runs();
+            let target = kernel.add_target(one.child.id())?;
+            one.run()?;
+            kernel.remove_target(&target);
+            let middle = runs();
+            // A machine's idle sched_switches are not this loop's: the program's cost to whoever is no target.
+            one.run()?;
+            let end = runs();
+            for (name, after) in &end {
+                let each = |from: &Runs, to: &Runs| {
+                    let (nanoseconds, count) = (to[name].0 - from[name].0, to[name].1 - from[name].1);
+                    (count >= 1000).then(|| nanoseconds as f64 / count as f64)
+                };
+                if let (Some(target), Some(neighbour)) = (each(&start, &middle), each(&middle, &end))
+                    && after.1 > 0
+                {
+                    println!("| {name} | {} | {target:.0} | {neighbour:.0} |", one.name);
+                }
+            }
+            kernel.drain_faults();
+        }
+    }
     Ok(())
+}
+
+/// Nanoseconds and runs by program, since it was loaded.
+type Runs = BTreeMap<String, (u128, u64)>;
+
+/// Of our own programs: their names tell them apart, and only the newest of a name is running.
+fn runs() -> Runs {
+    loaded_programs()
+        .filter_map(Result::ok)
+        .filter_map(|program| {
+            let name = program.name_as_str()?.to_owned();
+            ["waits", "growth", "exact_btf", "exact_tracepoin"]
+                .contains(&name.as_str())
+                .then(|| (name, (program.run_time().as_nanos(), program.run_count())))
+        })
+        .collect()
 }

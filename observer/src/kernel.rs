@@ -102,6 +102,7 @@ pub struct Kernel {
     lost_before: [u64; LOSSES as usize],
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     breaks: Array<MapData, u64>,
+    sleeps: waits::SleepsMap,
     /// Keeps the programs and their links.
     _ebpf: Ebpf,
 }
@@ -165,6 +166,7 @@ impl Kernel {
             lost_before: [0; LOSSES as usize],
             logger,
             breaks: take_map(&mut ebpf, "BREAKS", Array::try_from)?,
+            sleeps: waits::SleepsMap(take_map(&mut ebpf, "SLEEPS", HashMap::try_from)?),
             _ebpf: ebpf,
         })
     }
@@ -209,7 +211,10 @@ impl Kernel {
 
     /// Ends it; the handle is no longer good for anything.
     pub fn remove_target(&mut self, target: &TargetHandle) {
-        self.targets.remove(target);
+        if self.targets.knows(target) {
+            self.targets.remove(target);
+            self.sleeps.forget(target.global_tgid());
+        }
     }
 
     /// Has samples of page faults carry a copy of the stack: for code without frame pointers.

@@ -1,8 +1,8 @@
 //! Futex waits that ended, in total and by time, from the `sched_switch` program and, with `--exact`, by
 //! result from every futex call.
 
-use aya::maps::{MapData, MapError, PerCpuArray};
-use observer_common::waits::{BUCKETS, ExactWaits, WaitCounters};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use observer_common::waits::{BUCKETS, ExactWaits, MAX_SLEEPERS, Sleep, WaitCounters};
 
 use crate::sample::Waits;
 
@@ -33,5 +33,20 @@ impl ExactWaitsMap {
             refused: sum.refused + counters.refused,
             failed: sum.failed + counters.failed,
         }))
+    }
+}
+
+/// The waits that threads are in now.
+pub(super) struct SleepsMap(pub(super) HashMap<MapData, u32, Sleep>);
+
+impl SleepsMap {
+    /// Forgets the threads of who is no target any more: another target will have its slot.
+    pub(super) fn forget(&mut self, global_tgid: u32) {
+        let entries = self.0.iter().take(MAX_SLEEPERS as usize).filter_map(Result::ok);
+        let of_target = entries.filter(|(_, sleep)| sleep.global_tgid == global_tgid);
+        for tid in of_target.map(|(tid, _)| tid).collect::<Vec<_>>() {
+            // One that is gone by itself is as good.
+            let _ = self.0.remove(&tid);
+        }
     }
 }

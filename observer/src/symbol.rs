@@ -51,6 +51,9 @@ impl Symbolizer for Chain {
 ///
 /// An address that nobody knows stays in the stack as a frame with nothing but the address.
 pub fn stacks(symbolizer: &mut dyn Symbolizer, stacks: &[&[u64]]) -> Vec<Arc<[Frame]>> {
+    if stacks.is_empty() {
+        return Vec::new();
+    }
     let instructions: Vec<u64> = stacks.iter().flat_map(|stack| instructions(stack)).collect();
     let mut asked = instructions.clone();
     asked.sort_unstable();

@@ -80,7 +80,8 @@ pub struct GrowthReader {
 /// A stack, under the number that pages know it by.
 struct Place {
     addresses: Box<[u64]>,
-    frames: Arc<[Frame]>,
+    /// Looked up once memory that it touched has survived: most stacks keep nothing.
+    frames: Option<Arc<[Frame]>>,
 }
 
 impl GrowthReader {
@@ -103,7 +104,7 @@ impl GrowthReader {
         resident: Box<Resident>,
     ) -> Self {
         // Number 0 is the site of all that has no stack of its own.
-        let nowhere = Place { addresses: Box::default(), frames: Arc::new([]) };
+        let nowhere = Place { addresses: Box::default(), frames: Some(Arc::new([])) };
         Self {
             pid,
             go,
@@ -186,7 +187,7 @@ impl GrowthReader {
         stack.addresses.into()
     }
 
-    /// Gives each new stack a number and its frames, while the process is there to ask.
+    /// Gives each new stack a number.
     fn intern(&mut self, stacks: &[Box<[u64]>]) {
         let mut new: Vec<&Box<[u64]>> =
             stacks.iter().filter(|stack| !self.stacks.contains_key(*stack)).collect();
@@ -196,10 +197,8 @@ impl GrowthReader {
         let over = new.len().saturating_sub(room);
         self.lose("growth_stacks_left_out", over as u64);
         new.truncate(room);
-        let asked: Vec<&[u64]> = new.iter().map(|stack| &***stack).collect();
-        let frames = symbol::stacks(&mut *self.symbolizer, &asked);
-        for (addresses, frames) in new.into_iter().zip(frames) {
-            let place = Place { addresses: addresses.clone(), frames };
+        for addresses in new {
+            let place = Place { addresses: addresses.clone(), frames: None };
             let number = match self.free.pop() {
                 Some(number) => {
                     self.places[number as usize] = Some(place);
@@ -224,8 +223,9 @@ impl GrowthReader {
             *sum = sum.saturating_add(page.weight.saturating_mul(page_bytes()));
         }
         self.total_bytes = bytes.values().fold(0, |sum, &bytes| sum.saturating_add(bytes));
-        self.last = self.sites(&bytes);
         let live: HashSet<u32> = bytes.keys().map(|&(stack, _)| stack).collect();
+        self.symbolize(&live);
+        self.last = self.sites(&bytes);
         for (number, place) in self.places.iter_mut().enumerate().skip(1) {
             if !live.contains(&(number as u32))
                 && let Some(gone) = place.take()
@@ -236,14 +236,31 @@ impl GrowthReader {
         }
     }
 
+    /// Looks up the stacks of memory that is there, those that are new in one go.
+    fn symbolize(&mut self, live: &HashSet<u32>) {
+        let new: Vec<&mut Place> = self
+            .places
+            .iter_mut()
+            .enumerate()
+            .filter(|(number, _)| live.contains(&(*number as u32)))
+            .filter_map(|(_, place)| place.as_mut().filter(|place| place.frames.is_none()))
+            .collect();
+        let stacks: Vec<&[u64]> = new.iter().map(|place| &*place.addresses).collect();
+        let frames = symbol::stacks(&mut *self.symbolizer, &stacks);
+        for (place, frames) in new.into_iter().zip(frames) {
+            place.frames = Some(frames);
+        }
+    }
+
     /// Stacks that differ in addresses only are one site.
     fn sites(&mut self, bytes: &HashMap<(u32, Via), u64>) -> Vec<GrowthSite> {
         let mut sites = HashMap::new();
         for (&(stack, via), &bytes) in bytes {
             let Some(place) = self.places.get(stack as usize).and_then(Option::as_ref) else { continue };
-            let id = identity::of_group(GroupKind::Thread, via.name(), &place.frames);
+            let frames = place.frames.clone().unwrap_or_default();
+            let id = identity::of_group(GroupKind::Thread, via.name(), &frames);
             let site = sites.entry(id).or_insert_with(|| GrowthSite {
-                frames: Arc::clone(&place.frames),
+                frames,
                 bytes: 0,
                 via: via.name().to_owned(),
             });

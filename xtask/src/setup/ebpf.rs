@@ -49,7 +49,7 @@ pub fn linker() -> Need {
         Some(version) => State::Here(version.lines().next().unwrap_or("bpf-linker").to_owned()),
         None if debian_way() && toolchain_llvm().is_none_or(|llvm| llvm <= DEBIAN_LLVM) => {
             State::Missing(Recipe {
-                packages: vec!["llvm-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"],
+                packages: vec!["llvm-22-dev"],
                 steps: vec![Step {
                     says: format!("bpf-linker {LINKER_VERSION} (cargo install)"),
                     shell: format!(

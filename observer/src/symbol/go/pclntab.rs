@@ -381,3 +381,114 @@ impl Bytes<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::Slice;
+    use super::*;
+
+    const AT: u64 = 0x40_0000;
+    const TEXT: u64 = 0x10_0000;
+
+    fn words(values: &[u32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// A table of two functions; the first has `main.inner` compiled into it from its ninth byte on.
+    fn table() -> (Table, Vec<u8>) {
+        let names = b"\0main.outer\0main.inner\0main.last\0";
+        let units = words(&[0]);
+        let files = b"main.go\0";
+        // pcsp at 1, pcfile at 6, pcln at 9, inline indices at 14: value changes (zigzag) and pc deltas.
+        let pcs = [0, 2, 8, 32, 24, 0, 2, 40, 0, 22, 8, 2, 32, 0, 0, 8, 2, 32, 0];
+        let name_offset = HEADER_BYTES as u64;
+        let unit_offset = name_offset + names.len() as u64;
+        let file_offset = unit_offset + units.len() as u64;
+        let pc_offset = file_offset + files.len() as u64;
+        let function_offset = (pc_offset + pcs.len() as u64).next_multiple_of(8);
+        let mut bytes = 0x0801_0000_ffff_fff1u64.to_le_bytes().to_vec();
+        for word in [2, 1, 0, name_offset, unit_offset, file_offset, pc_offset, function_offset] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(names);
+        bytes.extend(units);
+        bytes.extend(files);
+        bytes.extend(pcs);
+        bytes.resize(function_offset as usize, 0);
+        let first = 24;
+        let second = first + 44 + 4 * 3 + 4 * 4;
+        bytes.extend(words(&[0, first, 40, second, 80, 0]));
+        let ids = |id: u8, flag: u8, count: u8| u32::from_le_bytes([id, flag, 0, count]);
+        bytes.extend(words(&[0, 1, 0, 0, 1, 6, 9, 3, 0, 10, ids(0, 0, 4)]));
+        bytes.extend(words(&[0, 0, 14]));
+        bytes.extend(words(&[u32::MAX, u32::MAX, u32::MAX, 0]));
+        bytes.extend(words(&[40, 23, 0, 0, 0, 0, 0, 0, 0, 10, ids(8, 1, 0)]));
+        // The inline tree: main.inner, called from the fifth byte.
+        let gofunc = AT + bytes.len() as u64;
+        bytes.extend(words(&[0, 12, 4, 3]));
+        let header = Header::parse(&bytes).unwrap();
+        (Table { address: AT, header, text: TEXT, text_end: TEXT + 80, gofunc }, bytes)
+    }
+
+    fn look(table: &Table, bytes: &[u8], pc: u64) -> Option<(Vec<Located>, Option<u64>)> {
+        let source = &mut Slice { address: AT, bytes };
+        let function = table.function(source, pc)?;
+        Some((table.locate(source, &function, pc), table.stack_delta(source, &function, pc)))
+    }
+
+    #[test]
+    fn a_pc_has_a_function_a_frame_a_line_and_what_was_inlined() {
+        let (table, bytes) = table();
+        let name = |calls: &[Located]| calls.iter().map(|call| call.function.clone()).collect::<Vec<_>>();
+        let (calls, delta) = look(&table, &bytes, TEXT + 2).unwrap();
+        assert_eq!((name(&calls), calls[0].line, delta), (vec!["main.outer".to_owned()], Some(10), Some(0)));
+        assert_eq!(calls[0].file.as_deref(), Some("main.go"));
+        let (calls, delta) = look(&table, &bytes, TEXT + 20).unwrap();
+        assert_eq!(name(&calls), ["main.inner", "main.outer"]);
+        assert_eq!((calls[0].line, calls[1].line, delta), (Some(11), Some(10), Some(16)));
+        assert!(calls[0].inlined && !calls[1].inlined);
+        let source = &mut Slice { address: AT, bytes: &bytes };
+        assert!(table.function(source, TEXT + 44).unwrap().is_top());
+        assert!(table.function(source, TEXT - 1).is_none() && table.function(source, TEXT + 81).is_none());
+    }
+
+    #[test]
+    fn broken_tables_are_looked_through_without_harm() {
+        let (table, good) = table();
+        for length in 0..good.len() {
+            let _ = look(&table, &good[..length], TEXT + 20);
+        }
+        // A fixed generator: what fails here fails again.
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..1 + next() % 6 {
+                let at = next() as usize % bytes.len();
+                bytes[at] = next() as u8;
+            }
+            let header = Header::parse(&bytes).unwrap_or(table.header);
+            let table = Table { header, ..table };
+            for pc in [TEXT, TEXT + 20, TEXT + 44, TEXT + 80] {
+                let _ = look(&table, &bytes, pc);
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_make_no_sense_are_none() {
+        let (_, good) = table();
+        for length in 0..HEADER_BYTES {
+            assert_eq!(Header::parse(&good[..length]), None);
+        }
+        let mut descending = good.clone();
+        descending[40..48].copy_from_slice(&8u64.to_le_bytes());
+        assert_eq!(Header::parse(&descending), None);
+        assert!(!is_magic(0x0801_0000_ffff_fffa) && !is_magic(0x0401_0000_ffff_fff1));
+    }
+}

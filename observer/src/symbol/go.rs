@@ -4,6 +4,7 @@
 
 pub mod pclntab;
 pub mod source;
+pub mod stackmap;
 pub mod traceback;
 
 use std::collections::HashMap;
@@ -15,9 +16,11 @@ use crate::sample::Frame;
 use crate::target::memory::RemoteMemory;
 use pclntab::{Located, Table};
 use source::Pages;
+use stackmap::FrameMap;
 
 const MAX_STEPS: usize = 1 << 19;
 const MAX_PLACES: usize = 1 << 16;
+const MAX_FRAME_MAPS: usize = 1 << 16;
 
 /// How to get from a frame to its caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +44,18 @@ pub struct GoSymbols {
     tables: Vec<Table>,
     steps: HashMap<u64, Step, BuildHasherDefault<AddressHasher>>,
     places: HashMap<u64, Arc<[Located]>, BuildHasherDefault<AddressHasher>>,
+    frame_maps: HashMap<u64, Option<Arc<FrameMap>>, BuildHasherDefault<AddressHasher>>,
 }
 
 impl GoSymbols {
     pub fn new(memory: RemoteMemory, tables: Vec<Table>) -> Self {
-        Self { pages: Pages::new(memory), tables, steps: HashMap::default(), places: HashMap::default() }
+        Self {
+            pages: Pages::new(memory),
+            tables,
+            steps: HashMap::default(),
+            places: HashMap::default(),
+            frame_maps: HashMap::default(),
+        }
     }
 
     /// How to leave the frame of a function that is at `pc`.
@@ -74,6 +84,20 @@ impl GoSymbols {
             return Some(Step::WritesStackPointer(delta));
         }
         Some(if traceback::is_injected(&name) { Step::Injected(delta) } else { Step::Frame(delta) })
+    }
+
+    /// Which words of the frame of a function at `pc` are live pointers; `None` where the program does not say.
+    pub fn frame_map(&mut self, pc: u64) -> Option<Arc<FrameMap>> {
+        if let Some(map) = self.frame_maps.get(&pc) {
+            return map.clone();
+        }
+        let table = self.tables.iter().find(|table| table.contains(pc)).copied();
+        let map = table.and_then(|table| FrameMap::find(&table, &mut self.pages, pc)).map(Arc::new);
+        if self.frame_maps.len() >= MAX_FRAME_MAPS {
+            self.frame_maps.clear();
+        }
+        self.frame_maps.insert(pc, map.clone());
+        map
     }
 
     /// The calls at a return address, innermost first, the physical function last; empty when it is no Go code.

@@ -58,7 +58,7 @@ impl GoReader {
             group_of: &group_of,
             groups: groups.len(),
         };
-        retain::measure(self.memory, &self.layout, spans, &roots, budget)
+        retain::measure(self.memory, &self.layout, &mut self.symbols, spans, &roots, budget)
             .map_err(|source| GoError::of(pid, source))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Marks the live heap from outside while the target runs, in colours: first from everything that is not of the
 //! groups asked about (global variables, all other goroutines), then from each group. What a group's members
-//! reach and nothing before them did is theirs. Conservative: a word that looks like a pointer is one, and a
-//! stack is read from its stack pointer up. A goroutine, and its place in a queue, is never walked through:
+//! reach and nothing before them did is theirs. A word of the heap that looks like a pointer is one; of a stack
+//! only those that the program's stack maps call live. A goroutine, and its place in a queue, is never walked through:
 //! from there everything leads to everything.
 //!
 //! Costs a read of every reachable object that has pointers: about 0.3 s for 1 GiB of those, nothing for
@@ -13,6 +13,7 @@
 mod heap;
 mod mark;
 mod members;
+mod stack;
 
 use std::io;
 use std::ops::Range;
@@ -21,15 +22,15 @@ use std::time::{Duration, Instant};
 use super::layout::Layout;
 use super::spans::{SpanReader, word64};
 use crate::sample::Retained;
+use crate::symbol::go::GoSymbols;
 use crate::target::memory::RemoteMemory;
 use heap::Heap;
 use mark::{Colour, Limit, Marker};
 use members::{Members, Own};
+use stack::{Goroutine, MAX_STACK};
 
 pub use mark::MAX_GROUPS;
 
-/// A stack is read so far; deeper ones are rare and counted.
-const MAX_STACK: u64 = 1 << 20;
 /// Places in queues that one goroutine has (a select with many cases).
 const MAX_SUDOGS: usize = 1024;
 const BATCH: usize = 1 << 14;
@@ -74,18 +75,10 @@ pub struct Measured {
     pub spans_left_out: u64,
 }
 
-/// A goroutine that has a stack to read.
-#[derive(Clone, Copy, Debug)]
-struct Goroutine {
-    address: u64,
-    sp: u64,
-    stack_bytes: u32,
-    group: Option<u16>,
-}
-
 pub fn measure(
     memory: RemoteMemory,
     layout: &Layout,
+    symbols: &mut GoSymbols,
     spans: &mut SpanReader,
     roots: &Roots<'_>,
     budget: RetainBudget,
@@ -102,27 +95,33 @@ pub fn measure(
         g_bytes = marker.bar(goroutine).unwrap_or(g_bytes);
     }
     let (goroutines, sudogs) = read_goroutines(memory, layout, roots, &mut measured)?;
-    let sudog_bytes_of = bar_sudogs(memory, layout, &mut marker, sudogs, groups)?;
+    let queued = bar_sudogs(memory, layout, &mut marker, sudogs)?;
 
-    let g_size = u64::from(layout.g.size);
-    let words = |goroutine: &Goroutine| {
-        [(goroutine.address, g_size), (goroutine.sp, u64::from(goroutine.stack_bytes))]
-    };
-    let globals = roots.globals.iter().map(|range| (range.start, range.end.saturating_sub(range.start)));
-    let others = goroutines.iter().filter(|goroutine| goroutine.group.is_none());
-    marker.walk(Colour::Outside, globals.chain(others.flat_map(words)))?;
-    measured.is_complete = !marker.is_exhausted();
-
+    let (others, members): (Vec<_>, Vec<_>) =
+        goroutines.into_iter().partition(|goroutine| goroutine.group.is_none());
     let mut of_group: Vec<Vec<Goroutine>> = vec![Vec::new(); groups];
-    for goroutine in goroutines.iter().filter(|goroutine| goroutine.group.is_some()) {
+    for goroutine in members {
         if let Some(members) = goroutine.group.and_then(|group| of_group.get_mut(usize::from(group))) {
-            members.push(*goroutine);
+            members.push(goroutine);
         }
     }
-    drop(goroutines);
+    let g_words = |goroutine: &Goroutine| (goroutine.address, u64::from(layout.g.size));
+
+    marker.begin(Colour::Outside);
+    mark_stacks(memory, symbols, &mut marker, &others)?;
+    queued.iter().filter(|queued| queued.group.is_none()).for_each(|queued| queued.mark(&mut marker));
+    let globals = roots.globals.iter().map(|range| (range.start, range.end.saturating_sub(range.start)));
+    marker.walk(globals.chain(others.iter().map(g_words)))?;
+    drop(others);
+    measured.is_complete = !marker.is_exhausted();
+
     for (group, members) in of_group.iter().enumerate() {
         if measured.is_complete {
-            marker.walk(Colour::Group(group), members.iter().flat_map(words))?;
+            marker.begin(Colour::Group(group));
+            mark_stacks(memory, symbols, &mut marker, members)?;
+            let queued = queued.iter().filter(|queued| queued.group == Some(group as u16));
+            queued.for_each(|queued| queued.mark(&mut marker));
+            marker.walk(members.iter().map(g_words))?;
         }
     }
     let is_marked = measured.is_complete && !marker.is_exhausted();
@@ -136,25 +135,54 @@ pub fn measure(
         }
         // Spread over the group: old members and new ones.
         let sample = budget.members.clamp(1, count);
-        let chosen = (0..sample).map(|index| &members[index * count / sample]);
-        let tasks: Vec<(u64, u64, u32)> = chosen
+        let chosen: Vec<Goroutine> = (0..sample).map(|index| members[index * count / sample]).collect();
+        let mut pointers = Vec::new();
+        // Following some members is small beside marking, and worth it also when that took all the time.
+        let limit = Limit { bytes: budget.bytes / 4, deadline: Instant::now() + budget.time / 4 };
+        let done = stack::each(memory, symbols, &chosen, limit, |member, live| {
+            pointers.extend(live.iter().map(|&pointer| (pointer, member as u32)));
+        })?;
+        measured.bytes_read += done.bytes;
+        for (member, goroutine) in chosen.iter().enumerate() {
+            let first = queued.partition_point(|queued| queued.goroutine < goroutine.address);
+            let queued = queued[first..].iter().take_while(|queued| queued.goroutine == goroutine.address);
+            pointers
+                .extend(queued.flat_map(|queued| queued.points_to).map(|pointer| (pointer, member as u32)));
+        }
+        let tasks: Vec<members::Task> = chosen
+            .iter()
             .enumerate()
-            .flat_map(|(member, goroutine)| {
-                words(goroutine).map(|(address, bytes)| (address, bytes, member as u32))
+            .map(|(member, goroutine)| {
+                let (address, bytes) = g_words(goroutine);
+                (address, bytes, member as u32)
             })
             .collect();
         let own = if is_marked { Own::Group(group) } else { Own::Unmarked };
-        // Following some members is small beside marking, and worth it also when that took all the time.
-        let limit = Limit { bytes: budget.bytes / 4, deadline: Instant::now() + budget.time / 4 };
-        let (holdings, bytes_read) = Members::new(memory, &marker, own, sample, limit).follow(&tasks)?;
+        let (holdings, bytes_read) =
+            Members::new(memory, &marker, own, sample, limit).follow(&tasks, &pointers)?;
         measured.bytes_read += bytes_read;
 
-        let fixed = g_bytes + sudog_bytes_of[group] / count as u64;
+        let queues = queued.iter().filter(|queued| queued.group == Some(group as u16));
+        let fixed = g_bytes + queues.map(|queued| queued.bytes).sum::<u64>() / count as u64;
         let together = is_marked.then(|| marker.tally(group).own + fixed * count as u64);
         let shared = is_marked.then(|| marker.tally(group).shared);
         measured.groups.push(Some(summary(&holdings, count, fixed, together, shared)));
     }
     Ok(measured)
+}
+
+/// Marks what the live pointers of stacks point to.
+fn mark_stacks(
+    memory: RemoteMemory,
+    symbols: &mut GoSymbols,
+    marker: &mut Marker<'_>,
+    goroutines: &[Goroutine],
+) -> io::Result<()> {
+    let done = stack::each(memory, symbols, goroutines, marker.limit(), |_, pointers| {
+        pointers.iter().for_each(|&pointer| marker.point(pointer));
+    })?;
+    marker.charge(done.bytes, done.is_complete);
+    Ok(())
 }
 
 /// Puts what single members hold, and what all of them do, into figures.
@@ -207,10 +235,11 @@ fn read_goroutines(
     const RUNNING: u32 = 2;
     const SYSCALL: u32 = 3;
     let at = &layout.g;
-    let length =
-        [at.stack_hi, at.sched_sp, at.syscallsp, at.atomicstatus, at.waiting].into_iter().max().unwrap_or(0)
-            as usize
-            + 8;
+    let length = [at.stack_hi, at.sched_sp, at.syscallsp, at.syscallpc, at.atomicstatus, at.waiting]
+        .into_iter()
+        .max()
+        .unwrap_or(0) as usize
+        + 8;
     let mut goroutines = Vec::new();
     let mut sudogs = Vec::new();
     let mut ranges = Vec::with_capacity(BATCH);
@@ -224,11 +253,11 @@ fn read_goroutines(
             // Without the bit that says a collector looks at it.
             let status = word(at.atomicstatus) as u32 & !0x1000;
             let (low, high) = (word(at.stack_lo), word(at.stack_hi));
-            let sp = match status {
+            let (sp, pc) = match status {
                 // Its stack pointer is in a register: all of its stack may be in use.
-                RUNNING => low.max(high.saturating_sub(MAX_STACK)),
-                SYSCALL => word(at.syscallsp),
-                1 | 4 | 8 | 9 | 10 => word(at.sched_sp),
+                RUNNING => (low.max(high.saturating_sub(MAX_STACK)), 0),
+                SYSCALL => (word(at.syscallsp), word(at.syscallpc)),
+                1 | 4 | 8 | 9 | 10 => (word(at.sched_sp), word(at.sched_pc)),
                 _ => return,
             };
             if !(low <= sp && sp < high) {
@@ -242,8 +271,14 @@ fn read_goroutines(
             goroutines.push(Goroutine {
                 address,
                 sp: sp & !7,
+                pc,
                 stack_bytes: (high - sp).min(MAX_STACK) as u32,
+                is_syscall: status == SYSCALL,
                 group,
+                deferred: word(at.defer)
+                    .checked_sub(sp)
+                    .filter(|_| word(at.defer) < high)
+                    .and_then(|offset| u32::try_from(offset).ok()),
             });
             if word(at.waiting) != 0 {
                 sudogs.push(Place { sudog: word(at.waiting), goroutine: address, group });
@@ -261,17 +296,33 @@ struct Place {
     group: Option<u16>,
 }
 
-/// Bars every goroutine's places in queues; their bytes, by group.
+/// What a place in a queue takes and leads to.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    goroutine: u64,
+    group: Option<u16>,
+    bytes: u64,
+    /// The channel, and what is sent or received.
+    points_to: [u64; 2],
+}
+
+impl Queued {
+    fn mark(&self, marker: &mut Marker<'_>) {
+        self.points_to.iter().for_each(|&pointer| marker.point(pointer));
+    }
+}
+
+/// Bars every goroutine's places in queues, and says what they hold, in order of goroutine.
 fn bar_sudogs(
     memory: RemoteMemory,
     layout: &Layout,
     marker: &mut Marker<'_>,
     mut places: Vec<Place>,
-    groups: usize,
-) -> io::Result<Vec<u64>> {
-    let mut bytes_of = vec![0; groups];
-    let length = layout.sudog.size as usize;
-    let mut ranges = Vec::with_capacity(BATCH);
+) -> io::Result<Vec<Queued>> {
+    let at = &layout.sudog;
+    let mut queued = Vec::new();
+    let length = at.size as usize;
+    let mut ranges = Vec::with_capacity(BATCH.min(places.len()));
     let mut buffer = vec![0; length * BATCH.min(places.len())];
     for _ in 0..MAX_SUDOGS {
         let mut next = Vec::new();
@@ -279,16 +330,18 @@ fn bar_sudogs(
             ranges.clear();
             ranges.extend(batch.iter().map(|place| (place.sudog, length)));
             memory.read_many(&ranges, &mut buffer, |index, sudog| {
-                let (Some(sudog), place) = (sudog, batch[index]) else { return };
+                let (Some(sudog), Some(&place)) = (sudog, batch.get(index)) else { return };
                 // The list of a semaphore goes on to places of other goroutines.
-                if word64(sudog, layout.sudog.g) != Some(place.goroutine) || marker.is_barred(place.sudog) {
+                if word64(sudog, at.g) != Some(place.goroutine) || marker.is_barred(place.sudog) {
                     return;
                 }
-                let bytes = marker.bar(place.sudog).unwrap_or(0);
-                if let Some(sum) = place.group.and_then(|group| bytes_of.get_mut(usize::from(group))) {
-                    *sum += bytes;
-                }
-                match word64(sudog, layout.sudog.waitlink) {
+                queued.push(Queued {
+                    goroutine: place.goroutine,
+                    group: place.group,
+                    bytes: marker.bar(place.sudog).unwrap_or(0),
+                    points_to: [at.c, at.elem].map(|offset| word64(sudog, offset).unwrap_or(0)),
+                });
+                match word64(sudog, at.waitlink) {
                     Some(link) if link != 0 => next.push(Place { sudog: link, ..place }),
                     _ => {}
                 }
@@ -299,7 +352,8 @@ fn bar_sudogs(
         }
         places = next;
     }
-    Ok(bytes_of)
+    queued.sort_unstable_by_key(|queued| queued.goroutine);
+    Ok(queued)
 }
 
 /// The bytes that an object of `size` takes, for the few sizes that matter here (multiples of 16 up to 256).

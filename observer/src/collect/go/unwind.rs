@@ -31,7 +31,7 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    fn word(&self, address: u64) -> Word {
+    pub fn word(&self, address: u64) -> Word {
         let offset = address.checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
         let Some(offset) = offset.filter(|_| address.checked_add(8).is_some_and(|end| end <= self.high))
         else {
@@ -44,7 +44,7 @@ impl Window<'_> {
     }
 }
 
-enum Word {
+pub enum Word {
     Value(u64),
     /// In the stack, but not in the copy.
     Beyond,
@@ -63,6 +63,16 @@ pub enum End {
 
 /// Appends the pcs of a stack to `pcs`, innermost first.
 pub fn walk(symbols: &mut GoSymbols, context: Context, window: Window<'_>, pcs: &mut Vec<u64>) -> End {
+    walk_frames(symbols, context, window, |pc, _| pcs.push(pc))
+}
+
+/// Calls `visit` with the pc and the stack pointer of each frame, innermost first.
+pub fn walk_frames(
+    symbols: &mut GoSymbols,
+    context: Context,
+    window: Window<'_>,
+    mut visit: impl FnMut(u64, u64),
+) -> End {
     let Context { mut pc, mut sp, mut lr, is_syscall } = context;
     if pc == 0 {
         // A call of a nil function: begin at its caller.
@@ -83,21 +93,21 @@ pub fn walk(symbols: &mut GoSymbols, context: Context, window: Window<'_>, pcs: 
             Step::Injected(delta) => (delta, true),
             Step::WritesStackPointer(delta) if innermost && is_syscall => (delta, false),
             Step::Top => {
-                pcs.push(pc);
+                visit(pc, sp);
                 return End::Top;
             }
             Step::WritesStackPointer(_) => {
-                pcs.push(pc);
+                visit(pc, sp);
                 return End::Lost;
             }
             Step::Unknown => {
                 if innermost {
-                    pcs.push(pc);
+                    visit(pc, sp);
                 }
                 return End::Lost;
             }
         };
-        pcs.push(pc);
+        visit(pc, sp);
         let Some(caller) = caller(sp, u64::from(delta), std::mem::take(&mut lr)) else { return End::Lost };
         let return_address = match caller.return_address {
             At::Register(value) => value,

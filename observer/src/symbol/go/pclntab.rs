@@ -306,6 +306,33 @@ impl Table {
         Some(InlinedCall { id: *bytes.get(id)?, name: word(name)?, parent_pc: word(parent_pc)? })
     }
 
+    /// The value of pc table `index` of a function at `pc`; -1, as the runtime has it, where it says nothing.
+    pub fn pcdata(&self, source: &mut dyn Source, function: &Function, index: u32, pc: u64) -> Option<i32> {
+        if index >= function.pcdata_count {
+            return Some(-1);
+        }
+        let arrays = function.at.checked_add(self.header.func_bytes())?;
+        let offset = source.u32(arrays.checked_add(u64::from(index) * 4)?)?;
+        if offset == 0 { Some(-1) } else { self.value(source, function, offset, pc) }
+    }
+
+    /// Where data `index` of a function lies; `None` where it has none.
+    pub fn funcdata(&self, source: &mut dyn Source, function: &Function, index: u32) -> Option<u64> {
+        if index >= u32::from(function.funcdata_count) || self.gofunc == 0 {
+            return None;
+        }
+        let arrays = function.at.checked_add(self.header.func_bytes())?;
+        let slot = u64::from(function.pcdata_count).checked_add(u64::from(index))?;
+        let offset = source.u32(arrays.checked_add(slot.checked_mul(4)?)?)?;
+        if offset == u32::MAX { None } else { self.gofunc.checked_add(u64::from(offset)) }
+    }
+
+    /// Bytes of a function's arguments on the stack; `None` where they vary.
+    pub fn argument_bytes(&self, source: &mut dyn Source, function: &Function) -> Option<u32> {
+        // A negative number for functions without a prototype.
+        source.u32(function.at.checked_add(8)?).filter(|&bytes| bytes < 1 << 31)
+    }
+
     /// The value that the pc-value table at `offset` has for `pc`.
     fn value(&self, source: &mut dyn Source, function: &Function, offset: u32, pc: u64) -> Option<i32> {
         if offset == 0 {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::heap::{Heap, Object};
@@ -16,6 +17,11 @@ pub const MAX_GROUPS: usize = 60;
 
 const BUFFER: u64 = 1 << 20;
 const PIECE: u64 = 256 << 10;
+
+/// Sizes that an object with a `runtime.p` may have.
+const PROCESSOR_BYTES: std::ops::RangeInclusive<u64> = 8193..=16384;
+/// What a `wbBuf` holds, 512 pointers.
+const BUFFERED_BYTES: u64 = 4096;
 
 const WHITE: u8 = 0;
 /// Reached by something outside the groups: globals, other goroutines.
@@ -49,6 +55,12 @@ pub enum Reached {
 pub struct Limit {
     pub bytes: u64,
     pub deadline: Instant,
+}
+
+impl Limit {
+    pub fn is_reached(&self, bytes: u64) -> bool {
+        bytes >= self.bytes || Instant::now() >= self.deadline
+    }
 }
 
 /// Bytes of the objects that only one group reaches, and of those that it reaches together with other groups.
@@ -144,9 +156,31 @@ impl<'h> Marker<'h> {
             && object.first_chunk().is_some_and(|word| self.is_barred(u64::from_le_bytes(*word)))
     }
 
-    /// Marks everything reachable from the words in `roots` (address, bytes).
-    pub fn walk(&mut self, colour: Colour, roots: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
+    /// From here on what is reached has this colour.
+    pub fn begin(&mut self, colour: Colour) {
         self.colour = colour;
+    }
+
+    /// Marks what `address` points to; what that leads to follows with the next [`Self::walk`].
+    #[inline]
+    pub fn point(&mut self, address: u64) {
+        if let Some(object) = self.heap.find(address) {
+            self.mark(object);
+        }
+    }
+
+    /// Counts what was read elsewhere for this walk.
+    pub fn charge(&mut self, bytes: u64, is_complete: bool) {
+        self.bytes_read += bytes;
+        self.is_exhausted |= !is_complete;
+    }
+
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// Marks everything reachable from what was pointed to and from the words in `roots` (address, bytes).
+    pub fn walk(&mut self, roots: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
         let mut ranges = Vec::new();
         let mut bytes = 0;
         for (mut address, mut left) in roots {
@@ -170,27 +204,25 @@ impl<'h> Marker<'h> {
     }
 
     fn is_over(&mut self) -> bool {
-        if self.bytes_read >= self.limit.bytes || Instant::now() >= self.limit.deadline {
-            self.is_exhausted = true;
-        }
+        self.is_exhausted |= self.limit.is_reached(self.bytes_read);
         self.is_exhausted
     }
 
     fn drain(&mut self) -> io::Result<()> {
         let mut ranges = Vec::new();
-        let mut may_be_sudogs = Vec::new();
+        let mut looked_at = Vec::new();
         while !(self.queue.is_empty() && self.large.is_empty()) {
             if self.is_over() {
                 return Ok(());
             }
             let mut bytes = 0;
-            may_be_sudogs.clear();
+            looked_at.clear();
             while bytes < BUFFER - PIECE
                 && let Some((address, left)) = self.large.pop()
             {
                 let piece = left.min(PIECE);
                 ranges.push((address, piece as usize));
-                may_be_sudogs.push(false);
+                looked_at.push(0);
                 bytes += piece;
                 if left > piece {
                     self.large.push((address + piece, left - piece));
@@ -200,20 +232,15 @@ impl<'h> Marker<'h> {
                 && ranges.len() < MAX_RANGES
                 && let Some(span) = self.queue.pop_front()
             {
-                bytes += self.take_grey(span, &mut ranges, &mut may_be_sudogs);
+                bytes += self.take_grey(span, &mut ranges, &mut looked_at);
             }
-            self.read(&mut ranges, &may_be_sudogs)?;
+            self.read(&mut ranges, &looked_at)?;
         }
         Ok(())
     }
 
     /// Takes the grey objects of a span as ranges to read; their bytes.
-    fn take_grey(
-        &mut self,
-        number: u32,
-        ranges: &mut Vec<(u64, usize)>,
-        may_be_sudogs: &mut Vec<bool>,
-    ) -> u64 {
+    fn take_grey(&mut self, number: u32, ranges: &mut Vec<(u64, usize)>, looked_at: &mut Vec<usize>) -> u64 {
         self.is_queued[number as usize] = false;
         let span = *self.heap.span(number);
         let first = span.first as usize;
@@ -234,7 +261,10 @@ impl<'h> Marker<'h> {
                 Some((_, length)) if address == end_of_last => *length += span.elemsize as usize,
                 _ => {
                     ranges.push((address, span.elemsize as usize));
-                    may_be_sudogs.push(span.elemsize == self.sudog_bytes);
+                    // Objects that may be of a kind to be read with care; 0 for none of them.
+                    let is_special =
+                        span.elemsize == self.sudog_bytes || PROCESSOR_BYTES.contains(&span.elemsize);
+                    looked_at.push(if is_special { span.elemsize as usize } else { 0 });
                 }
             }
             end_of_last = address + span.elemsize;
@@ -243,7 +273,7 @@ impl<'h> Marker<'h> {
         bytes
     }
 
-    fn read(&mut self, ranges: &mut Vec<(u64, usize)>, may_be_sudogs: &[bool]) -> io::Result<()> {
+    fn read(&mut self, ranges: &mut Vec<(u64, usize)>, looked_at: &[usize]) -> io::Result<()> {
         let bytes: usize = ranges.iter().map(|(_, length)| length).sum();
         let mut buffer = std::mem::take(&mut self.buffer);
         if buffer.len() < bytes {
@@ -253,14 +283,22 @@ impl<'h> Marker<'h> {
         let result = memory.read_many(ranges, &mut buffer, |index, words| {
             // An object that is gone leads nowhere.
             let Some(words) = words else { return };
-            if may_be_sudogs.get(index).copied().unwrap_or(false) {
-                for object in words.chunks_exact(self.sudog_bytes as usize) {
-                    if !self.is_sudog(object) {
-                        self.scan(object);
-                    }
+            let size = looked_at.get(index).copied().unwrap_or(0);
+            if size == 0 {
+                return self.scan(words);
+            }
+            let first = ranges.get(index).map_or(0, |&(address, _)| address);
+            for (number, object) in words.chunks_exact(size).enumerate() {
+                if self.is_sudog(object) {
+                    continue;
                 }
-            } else {
-                self.scan(words);
+                match write_barrier_buffer(first + (number * size) as u64, object) {
+                    Some(buffer) => {
+                        self.scan(&object[..buffer.start]);
+                        self.scan(&object[buffer.end..]);
+                    }
+                    None => self.scan(object),
+                }
             }
         });
         self.bytes_read += bytes as u64;
@@ -271,9 +309,7 @@ impl<'h> Marker<'h> {
 
     fn scan(&mut self, words: &[u8]) {
         for word in words.as_chunks::<8>().0 {
-            if let Some(object) = self.heap.find(u64::from_le_bytes(*word)) {
-                self.mark(object);
-            }
+            self.point(u64::from_le_bytes(*word));
         }
     }
 
@@ -314,5 +350,46 @@ impl<'h> Marker<'h> {
         if !std::mem::replace(&mut self.is_queued[object.span as usize], true) {
             self.queue.push_back(object.span);
         }
+    }
+}
+
+/// Where in an object that holds a `runtime.p` the pointers lie that the write barrier has noted.
+///
+/// They are never cleared, and so lead to objects that nothing else does. Told by the two words before them:
+/// where the next one goes, and where they end.
+fn write_barrier_buffer(address: u64, object: &[u8]) -> Option<Range<usize>> {
+    if !PROCESSOR_BYTES.contains(&(object.len() as u64)) {
+        return None;
+    }
+    let words = object.as_chunks::<8>().0;
+    words.windows(2).enumerate().find_map(|(index, pair)| {
+        let [next, end] = [pair[0], pair[1]].map(u64::from_le_bytes);
+        let start = index * 8 + 16;
+        let begins_at = address.checked_add(start as u64)?;
+        let is_it = begins_at.checked_add(BUFFERED_BYTES) == Some(end) && (begins_at..=end).contains(&next);
+        let after = start + BUFFERED_BYTES as usize;
+        (is_it && after <= object.len()).then_some(start..after)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_barrier_buffer_is_told_by_the_pointers_to_itself() {
+        let address = 0xc0_0000_2000u64;
+        let mut object = vec![0x11u8; 9472];
+        assert_eq!(write_barrier_buffer(address, &object), None);
+        let starts_at = address + 4680 + 16;
+        object[4680..4688].copy_from_slice(&(starts_at + 80).to_le_bytes());
+        object[4688..4696].copy_from_slice(&(starts_at + 4096).to_le_bytes());
+        assert_eq!(write_barrier_buffer(address, &object), Some(4696..4696 + 4096));
+        assert_eq!(write_barrier_buffer(address + 8, &object), None);
+        // One that would reach over the end of the object.
+        let mut cut = object[..8200].to_vec();
+        cut[8000..8016].copy_from_slice(&object[4680..4696]);
+        cut[4680..4696].fill(0);
+        assert_eq!(write_barrier_buffer(address - 3320, &cut), None);
     }
 }

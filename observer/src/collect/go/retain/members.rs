@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Instant;
 
 use super::heap::Object;
 use super::mark::{Limit, Marker, Reached};
@@ -54,8 +53,8 @@ pub struct Members<'m, 'h> {
     bytes_read: u64,
 }
 
-/// Words to read: address, bytes, and for whom.
-type Task = (u64, u64, u32);
+/// Words to read: address, bytes, and for which member.
+pub type Task = (u64, u64, u32);
 
 impl<'m, 'h> Members<'m, 'h> {
     pub fn new(memory: RemoteMemory, marker: &'m Marker<'h>, own: Own, members: usize, limit: Limit) -> Self {
@@ -73,9 +72,14 @@ impl<'m, 'h> Members<'m, 'h> {
         }
     }
 
-    /// Follows every member from its roots (address, bytes, member).
-    pub fn follow(mut self, roots: &[Task]) -> io::Result<(Vec<Holding>, u64)> {
+    /// Follows every member from its roots: words to read, and pointers that were read already.
+    pub fn follow(mut self, roots: &[Task], pointers: &[(u64, u32)]) -> io::Result<(Vec<Holding>, u64)> {
         let mut frontier = roots.to_vec();
+        for &(pointer, member) in pointers {
+            if let Some(object) = self.marker.heap().find(pointer) {
+                self.reach(object, member, &mut frontier);
+            }
+        }
         while !frontier.is_empty() {
             if self.is_over() {
                 self.holdings.iter_mut().for_each(|holding| holding.is_truncated = true);
@@ -98,6 +102,11 @@ impl<'m, 'h> Members<'m, 'h> {
             let mut seen = HashMap::new();
             std::mem::swap(&mut seen, &mut self.reached_by);
             let mut frontier = roots.to_vec();
+            for &(pointer, member) in pointers {
+                if let Some(object) = self.marker.heap().find(pointer) {
+                    self.reach_alone(&mut seen, object, member, &mut frontier);
+                }
+            }
             while !frontier.is_empty() && !self.is_over() {
                 frontier = self.read(&frontier, |members, object, member, next| {
                     members.reach_alone(&mut seen, object, member, next);
@@ -108,7 +117,7 @@ impl<'m, 'h> Members<'m, 'h> {
     }
 
     fn is_over(&self) -> bool {
-        self.bytes_read >= self.limit.bytes || Instant::now() >= self.limit.deadline
+        self.limit.is_reached(self.bytes_read)
     }
 
     /// Reads the tasks' words and calls `reach` for each object that they point to; what is to be read next.

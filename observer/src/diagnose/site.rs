@@ -96,9 +96,19 @@ fn is_library(kind: GroupKind, frame: &Frame) -> bool {
     }
 }
 
-/// The innermost frame of the target's own code; the innermost of all when there is none.
+/// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
 pub fn own_frame(group: &Group) -> Option<&Frame> {
-    group.frames.iter().find(|frame| !is_library(group.kind, frame)).or_else(|| group.frames.first())
+    let own = group.frames.iter().find(|frame| !is_library(group.kind, frame));
+    own.or_else(|| {
+        group.frames.iter().find(|frame| group.kind == GroupKind::Goroutine && !is_plumbing(frame))
+    })
+    .or_else(|| group.frames.first())
+}
+
+/// What every wait goes through, even within the standard library: says how it waits, not for what.
+fn is_plumbing(frame: &Frame) -> bool {
+    let package = package(&frame.function);
+    package.starts_with("internal/") || matches!(package, "runtime" | "sync" | "syscall" | "time" | "")
 }
 
 /// [`own_frame`] as a place; where no function is known, the module and address.

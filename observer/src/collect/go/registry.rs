@@ -53,6 +53,8 @@ pub struct RawGroup {
     pub count: u32,
     pub joined: u32,
     pub left: u32,
+    /// Of those that left, how many are no more.
+    pub ended: u32,
     pub moved: u32,
     pub stack_bytes: u64,
     /// Seconds, of the member that has waited longest.
@@ -97,7 +99,8 @@ impl Registry {
     /// Begins a sample: all members are counted anew.
     pub fn begin(&mut self) {
         for group in &mut self.groups {
-            (group.count, group.joined, group.left, group.moved) = (0, 0, 0, 0);
+            (group.count, group.joined, group.moved) = (0, 0, 0);
+            (group.left, group.ended) = (0, 0);
             (group.stack_bytes, group.oldest, group.changed) = (0, 0.0, false);
         }
         self.transitions.clear();
@@ -131,6 +134,7 @@ impl Registry {
             count: 0,
             joined: 0,
             left: 0,
+            ended: 0,
             moved: 0,
             stack_bytes: 0,
             oldest: 0.0,

@@ -134,6 +134,7 @@ fn add(group: &mut Group, raw: &RawGroup) {
     group.count += u64::from(raw.count);
     group.joined += u64::from(raw.joined);
     group.left += u64::from(raw.left);
+    group.ended = Some(group.ended.unwrap_or(0) + u64::from(raw.ended));
     group.moved += u64::from(raw.moved);
     group.stack_bytes += raw.stack_bytes;
     if raw.oldest > 0.0 {

@@ -136,7 +136,7 @@ impl Walker {
             return;
         }
         for entry in self.entries.iter().skip(if stable { pointers.len() } else { 0 }) {
-            leave(registry, entry.slot);
+            leave(registry, entry.slot, true);
         }
         if !stable {
             self.entries.clear();
@@ -303,7 +303,7 @@ impl Walker {
         if let Some(entry) = self.entries.get_mut(place as usize)
             && entry.slot != Slot::NONE
         {
-            leave(registry, entry.slot);
+            leave(registry, entry.slot, true);
             *entry = Entry::default();
         }
     }
@@ -333,7 +333,7 @@ impl Walker {
                 group.changed = true;
             }
         } else {
-            leave(registry, old.slot);
+            leave(registry, old.slot, !is_same);
             if !now.is_first
                 && let Some(group) = registry.get_mut(slot)
             {
@@ -460,10 +460,12 @@ fn stack_range(head: &Head, window: u64) -> (u64, usize) {
     (sp, (head.stack_high - sp).min(window) as usize)
 }
 
-fn leave(registry: &mut Registry, slot: Slot) {
+/// A goroutine is no longer in the group: it ended, or it waits elsewhere.
+fn leave(registry: &mut Registry, slot: Slot, ended: bool) {
     if let Some(group) = registry.get_mut(slot) {
         group.left += 1;
         group.changed = true;
+        group.ended += u32::from(ended);
     }
 }
 

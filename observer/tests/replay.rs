@@ -81,16 +81,16 @@ fn faults(case: &Case, run: &Run, d: &Diagnosis) -> Vec<String> {
                 found.bytes_per_member, leak.bytes, found.bytes_source
             ));
         }
-        if !found.site.as_ref().is_some_and(|site| !site.function.is_empty()) {
+        if found.site.as_ref().is_none_or(|site| site.function.is_empty()) {
             faults.push("no site".into());
         }
     }
     faults
 }
 
-fn check(cases: Vec<Case>, wrong: impl Fn(&Case, &Run, &Diagnosis) -> Vec<String>) {
+fn check(cases: &[Case], wrong: impl Fn(&Case, &Run, &Diagnosis) -> Vec<String>) {
     let mut report = String::new();
-    for case in &cases {
+    for case in cases {
         let mut failed = Vec::new();
         for seed in 0..seeds(case) {
             let run = case.service.run(seed);
@@ -117,17 +117,17 @@ fn check(cases: Vec<Case>, wrong: impl Fn(&Case, &Run, &Diagnosis) -> Vec<String
 
 #[test]
 fn every_leak_is_found_with_its_line_rate_and_bytes() {
-    check(cases::leaks(), faults);
+    check(&cases::leaks(), faults);
 }
 
 #[test]
 fn two_unrelated_leaks_are_two_culprits() {
-    check(vec![cases::two_leaks(), cases::two_handlers()], faults);
+    check(&[cases::two_leaks(), cases::two_handlers()], faults);
 }
 
 #[test]
 fn the_healthy_stay_silent() {
-    check(cases::healthy_services(), |case, _, d| {
+    check(&cases::healthy_services(), |case, _, d| {
         if matches!(d.verdict, Verdict::Leak) || !d.culprits.is_empty() {
             vec!["cried wolf".into()]
         } else if d.verdict != Verdict::Stable && Some(d.verdict) != case.or {
@@ -140,7 +140,7 @@ fn the_healthy_stay_silent() {
 
 #[test]
 fn memory_that_grows_without_a_group_is_growing() {
-    check(cases::growing(), |_, _, d| {
+    check(&cases::growing(), |_, _, d| {
         if d.verdict == Verdict::Growing { Vec::new() } else { vec![format!("{:?}", d.verdict)] }
     });
 }

@@ -100,7 +100,7 @@ pub fn troughs(points: &[Point], least_fall: f64) -> Vec<Point> {
                 peak = point.value;
             }
             None if peak.is_finite() && point.value < peak - least_fall.max(peak.abs() * 0.03) => {
-                low = Some(*point)
+                low = Some(*point);
             }
             None => peak = peak.max(point.value),
         }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_quarter_of_wild_points_does_not_move_the_slope() {
-        let points = line(60, |t| if t as u64 % 5 == 0 { 1e9 } else { 3.0 * t });
+        let points = line(60, |t| if (t as u64).is_multiple_of(5) { 1e9 } else { 3.0 * t });
         assert!((slope(&points) - 3.0).abs() < 0.5, "{}", slope(&points));
     }
 

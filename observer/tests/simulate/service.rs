@@ -542,7 +542,7 @@ impl World {
                 + 512.0 * KIB;
         self.peak = (objects * 1.06 + stacks).max(self.peak * 0.999);
         let resident = 14.0 * MIB + self.peak + random.unit() * 0.3 * MIB;
-        let go = (service.gc_percent > 0.0).then(|| GoMemory {
+        let go = (service.gc_percent > 0.0).then_some(GoMemory {
             heap_in_use_bytes: (objects * 1.06) as u64,
             heap_objects_bytes: objects as u64,
             stack_in_use_bytes: stacks as u64,

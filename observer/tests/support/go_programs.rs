@@ -22,9 +22,10 @@ pub fn toolchains() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = match std::env::var_os("OBSERVER_GO_ROOT") {
         Some(roots) => std::env::split_paths(&roots).collect(),
         None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-                PathBuf::from(std::env::var_os("HOME").expect("HOME is not set")).join(".cache")
-            });
+            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+                || PathBuf::from(std::env::var_os("HOME").expect("HOME is not set")).join(".cache"),
+                PathBuf::from,
+            );
             std::fs::read_dir(cache.join("observer/go"))
                 .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
                 .unwrap_or_default()

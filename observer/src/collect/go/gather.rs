@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn pieces_come_back_as_if_read_one_by_one() {
         let memory = RemoteMemory::new(std::process::id());
-        let bytes: Vec<u8> = (0..1_000_000u32).map(|number| (number * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
         let start = bytes.as_ptr() as u64;
         // Far and near, in no order, overlapping, empty, and one that nothing is at.
         let mut pieces: Vec<(u64, usize)> =

@@ -79,6 +79,9 @@ pub struct GoMemory {
     pub heap_objects_bytes: u64,
     /// Spans of goroutine stacks (`MemStats.StackInuse`).
     pub stack_in_use_bytes: u64,
+    /// Collections of garbage that the runtime has begun since it started, as its spans tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collections: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -94,12 +94,20 @@ pub fn read(history: &History) -> Reading {
     let last = points.last().map(|p| p.memory.clone()).unwrap_or_default();
 
     let window = history.window_seconds();
-    let troughs = if collected { trend::troughs(&used, 256.0 * 1024.0) } else { Vec::new() };
     let spans = |points: &[Point]| match (points.first(), points.last()) {
         (Some(first), Some(last)) => last.at - first.at,
         _ => 0.0,
     };
-    let certain = !collected || (troughs.len() >= 2 && spans(&troughs) >= 0.3 * window);
+    let enough = |troughs: &[Point]| troughs.len() >= 2 && spans(troughs) >= 0.3 * window;
+    let mut troughs = if collected { trend::troughs(&used, 256.0 * 1024.0) } else { Vec::new() };
+    if collected && !enough(&troughs) {
+        // Where nearly all lives, a collection does not show as a fall: then the runtime's own count tells.
+        let counted = lowest_of_cycles(points);
+        if enough(&counted) {
+            troughs = counted;
+        }
+    }
+    let certain = !collected || enough(&troughs);
     let floor = match (collected, certain) {
         (true, true) if troughs.len() >= 6 => lowest_of_chunks(&troughs),
         (true, true) => troughs.clone(),
@@ -149,6 +157,27 @@ pub fn read(history: &History) -> Reading {
     Reading { trend, floor, troughs, noise }
 }
 
+/// The lowest point after each collection that the runtime counted within the window.
+fn lowest_of_cycles(points: &[MemoryPoint]) -> Vec<Point> {
+    let mut lowest: Vec<Point> = Vec::new();
+    let mut cycle = None;
+    for point in points {
+        let Some(now) = point.memory.go.as_ref().and_then(|go| go.collections) else { continue };
+        let used = Point { at: point.at, value: in_use(&point.memory) };
+        // A count that falls is a torn read or another life.
+        match cycle.replace(now) {
+            Some(before) if now > before => lowest.push(used),
+            Some(before) if now == before => {
+                if let Some(last) = lowest.last_mut().filter(|last| used.value < last.value) {
+                    *last = used;
+                }
+            }
+            _ => {}
+        }
+    }
+    lowest
+}
+
 /// Of as many troughs each time the lowest: the others hold what was allocated between a collection and its sample.
 /// With equal chunks what remains of that is the same in each, and does not tilt the line.
 fn lowest_of_chunks(troughs: &[Point]) -> Vec<Point> {
@@ -189,4 +218,41 @@ fn curve(points: &[Point]) -> Vec<u64> {
 
 pub fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{GoMemory, Sample};
+
+    /// A heap where all that is allocated lives, which the runtime collects whenever it has doubled.
+    fn cache(collections: bool) -> History {
+        let mut history = History::new();
+        let (mut cycles, mut goal) = (0, 4u64 << 20);
+        for second in 0..60u64 {
+            let heap = (4 << 20) + second * (1 << 20);
+            while heap >= goal {
+                cycles += 1;
+                goal *= 2;
+            }
+            let go = GoMemory {
+                heap_in_use_bytes: heap,
+                heap_objects_bytes: heap,
+                stack_in_use_bytes: 1 << 20,
+                collections: collections.then_some(cycles),
+            };
+            let memory = Memory { resident_bytes: 2 * heap, go: Some(go), ..Memory::default() };
+            history.push(Sample { at_seconds: second as f64, memory, ..Sample::default() });
+        }
+        history
+    }
+
+    #[test]
+    fn a_collection_that_frees_nothing_is_seen_by_the_runtimes_own_count() {
+        let without = read(&cache(false)).trend;
+        assert!(!without.live_is_certain, "no fall of the heap, no certainty");
+        let with = read(&cache(true)).trend;
+        assert!(with.live_is_certain && with.still_rising, "{with:?}");
+        assert!((with.live_slope_bytes_per_second / 1048576.0 - 1.0).abs() < 0.1, "{with:?}");
+    }
 }

@@ -546,6 +546,7 @@ impl World {
             heap_in_use_bytes: (objects * 1.06) as u64,
             heap_objects_bytes: objects as u64,
             stack_in_use_bytes: stacks as u64,
+            collections: None,
         });
         Sample {
             at_seconds: at,

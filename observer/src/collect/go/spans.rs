@@ -35,6 +35,8 @@ pub struct Span {
     /// Objects below this index are allocated.
     pub freeindex: u64,
     pub allocated: u64,
+    /// Even: `mheap.sweepgen` at the time it was swept, which each collection raises by 2. Odd: in transition.
+    pub sweepgen: u32,
     /// Address of the bits that say which objects at or above `freeindex` are allocated.
     pub alloc_bits: u64,
 }
@@ -66,6 +68,7 @@ impl Span {
             nelems: count(at.nelems)?,
             freeindex: count(at.freeindex)?,
             allocated: u64::from(word16(record, at.alloc_count)?),
+            sweepgen: word32(record, at.sweepgen)?,
             alloc_bits: word64(record, at.alloc_bits)?,
         };
         span.is_plausible(word64(record, at.limit)?).then_some(span)
@@ -161,14 +164,19 @@ impl SpanReader {
     /// Heap and stacks in use, as `runtime.MemStats` counts them.
     pub fn memory(&mut self) -> io::Result<GoMemory> {
         let mut sum = GoMemory::default();
+        let mut sweepgen = 0;
         self.each(|span| {
             if span.state == Span::HEAP {
+                if span.sweepgen.is_multiple_of(2) {
+                    sweepgen = sweepgen.max(span.sweepgen);
+                }
                 sum.heap_in_use_bytes += span.bytes();
                 sum.heap_objects_bytes += span.allocated.saturating_mul(span.elemsize);
             } else if span.holds_stacks() {
                 sum.stack_in_use_bytes += span.bytes();
             }
         })?;
+        sum.collections = (sweepgen > 0).then_some(u64::from(sweepgen / 2));
         Ok(sum)
     }
 
@@ -300,6 +308,11 @@ fn word16(bytes: &[u8], offset: u32) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?))
 }
 
+fn word32(bytes: &[u8], offset: u32) -> Option<u32> {
+    let offset = offset as usize;
+    Some(u32::from_le_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
+}
+
 pub(super) fn word64(bytes: &[u8], offset: u32) -> Option<u64> {
     let offset = offset as usize;
     Some(u64::from_le_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
@@ -323,6 +336,7 @@ impl MspanLayout {
         put(self.alloc_count, &span.allocated.to_le_bytes()[..2]);
         put(self.spanclass, &[u8::from(span.noscan)]);
         put(self.state, &[span.state]);
+        put(self.sweepgen, &span.sweepgen.to_le_bytes());
     }
 }
 
@@ -341,6 +355,7 @@ mod tests {
             nelems,
             freeindex: nelems / 2,
             allocated: nelems / 2,
+            sweepgen: 6,
             alloc_bits: 0,
         }
     }
@@ -386,6 +401,7 @@ mod tests {
                 heap_in_use_bytes: spans / 4 * PAGE_SIZE,
                 heap_objects_bytes: spans / 4 * PAGE_SIZE / 2,
                 stack_in_use_bytes: spans / 4 * 4 * PAGE_SIZE,
+                collections: Some(3),
             };
             assert_eq!(reader.memory().unwrap(), expected(40), "1.{}", layout.minor);
             assert_eq!(reader.runs.len(), 1);

@@ -244,6 +244,7 @@ pub(super) mod tests {
             nelems,
             freeindex: nelems,
             allocated: nelems,
+            sweepgen: 6,
             alloc_bits: 0,
         }
     }

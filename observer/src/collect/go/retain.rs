@@ -94,8 +94,9 @@ pub fn measure(
     for &goroutine in roots.goroutines {
         g_bytes = marker.bar(goroutine).unwrap_or(g_bytes);
     }
-    let (goroutines, sudogs) = read_goroutines(memory, layout, roots, &mut measured)?;
-    let queued = bar_sudogs(memory, layout, &mut marker, sudogs)?;
+    let (goroutines, places, mut held) = read_goroutines(memory, layout, &heap, roots, &mut measured)?;
+    bar_sudogs(memory, layout, &mut marker, places, &mut held)?;
+    held.sort_unstable_by_key(|held| held.goroutine);
 
     let (others, members): (Vec<_>, Vec<_>) =
         goroutines.into_iter().partition(|goroutine| goroutine.group.is_none());
@@ -105,23 +106,25 @@ pub fn measure(
             members.push(goroutine);
         }
     }
-    let g_words = |goroutine: &Goroutine| (goroutine.address, u64::from(layout.g.size));
+    let holds = |marker: &mut Marker<'_>, group| {
+        for held in held.iter().filter(|held| held.group == group) {
+            marker.point(held.pointer);
+        }
+    };
 
     marker.begin(Colour::Outside);
     mark_stacks(memory, symbols, &mut marker, &others)?;
-    queued.iter().filter(|queued| queued.group.is_none()).for_each(|queued| queued.mark(&mut marker));
-    let globals = roots.globals.iter().map(|range| (range.start, range.end.saturating_sub(range.start)));
-    marker.walk(globals.chain(others.iter().map(g_words)))?;
     drop(others);
+    holds(&mut marker, None);
+    marker.walk(roots.globals.iter().map(|range| (range.start, range.end.saturating_sub(range.start))))?;
     measured.is_complete = !marker.is_exhausted();
 
     for (group, members) in of_group.iter().enumerate() {
         if measured.is_complete {
             marker.begin(Colour::Group(group));
             mark_stacks(memory, symbols, &mut marker, members)?;
-            let queued = queued.iter().filter(|queued| queued.group == Some(group as u16));
-            queued.for_each(|queued| queued.mark(&mut marker));
-            marker.walk(members.iter().map(g_words))?;
+            holds(&mut marker, Some(group as u16));
+            marker.walk(std::iter::empty())?;
         }
     }
     let is_marked = measured.is_complete && !marker.is_exhausted();
@@ -144,26 +147,16 @@ pub fn measure(
         })?;
         measured.bytes_read += done.bytes;
         for (member, goroutine) in chosen.iter().enumerate() {
-            let first = queued.partition_point(|queued| queued.goroutine < goroutine.address);
-            let queued = queued[first..].iter().take_while(|queued| queued.goroutine == goroutine.address);
-            pointers
-                .extend(queued.flat_map(|queued| queued.points_to).map(|pointer| (pointer, member as u32)));
+            let first = held.partition_point(|held| held.goroutine < goroutine.address);
+            let its = held[first..].iter().take_while(|held| held.goroutine == goroutine.address);
+            pointers.extend(its.map(|held| (held.pointer, member as u32)));
         }
-        let tasks: Vec<members::Task> = chosen
-            .iter()
-            .enumerate()
-            .map(|(member, goroutine)| {
-                let (address, bytes) = g_words(goroutine);
-                (address, bytes, member as u32)
-            })
-            .collect();
         let own = if is_marked { Own::Group(group) } else { Own::Unmarked };
-        let (holdings, bytes_read) =
-            Members::new(memory, &marker, own, sample, limit).follow(&tasks, &pointers)?;
+        let (holdings, bytes_read) = Members::new(memory, &marker, own, sample, limit).follow(&pointers)?;
         measured.bytes_read += bytes_read;
 
-        let queues = queued.iter().filter(|queued| queued.group == Some(group as u16));
-        let fixed = g_bytes + queues.map(|queued| queued.bytes).sum::<u64>() / count as u64;
+        let places = held.iter().filter(|held| held.group == Some(group as u16));
+        let fixed = g_bytes + places.map(|held| held.bytes).sum::<u64>() / count as u64;
         let together = is_marked.then(|| marker.tally(group).own + fixed * count as u64);
         let shared = is_marked.then(|| marker.tally(group).shared);
         measured.groups.push(Some(summary(&holdings, count, fixed, together, shared)));
@@ -195,10 +188,10 @@ fn summary(
 ) -> Retained {
     let sampled = holdings.len().max(1) as f64;
     let truncated = holdings.iter().filter(|holding| holding.is_truncated).count() as u64;
-    let mean = |value: fn(&members::Holding) -> u64| {
-        holdings.iter().map(|holding| value(holding) as f64).sum::<f64>() / sampled
-    };
-    let own = mean(|holding| holding.own);
+    let own = holdings.iter().map(|holding| holding.own as f64).sum::<f64>() / sampled;
+    let sound = holdings.iter().filter(|holding| !holding.is_astray);
+    let also_global =
+        sound.clone().map(|holding| holding.also_global as f64).sum::<f64>() / sound.count().max(1) as f64;
     let variance = if holdings.len() > 1 {
         holdings.iter().map(|holding| (holding.own as f64 - own).powi(2)).sum::<f64>() / (sampled - 1.0)
     } else {
@@ -217,7 +210,7 @@ fn summary(
     Retained {
         sampled_members: holdings.len() as u64,
         exclusive_bytes_per_member: exclusive,
-        also_global_bytes_per_member: mean(|holding| holding.also_global),
+        also_global_bytes_per_member: also_global,
         standard_error_bytes: (variance / sampled * correction).sqrt(),
         truncated_members: truncated,
         group_bytes: together,
@@ -225,21 +218,23 @@ fn summary(
     }
 }
 
-/// Reads the stack bounds of every live goroutine, and where its list of queue places begins.
+/// Reads the stack bounds of every live goroutine, where its list of queue places begins, and what else it holds.
+///
+/// Only the pointers of a `g` count: the end of its stack, for one, is also where the next span begins.
 fn read_goroutines(
     memory: RemoteMemory,
     layout: &Layout,
+    heap: &Heap,
     roots: &Roots<'_>,
     measured: &mut Measured,
-) -> io::Result<(Vec<Goroutine>, Vec<Place>)> {
+) -> io::Result<(Vec<Goroutine>, Vec<Place>, Vec<Held>)> {
     const RUNNING: u32 = 2;
     const SYSCALL: u32 = 3;
     let at = &layout.g;
-    let length = [at.stack_hi, at.sched_sp, at.syscallsp, at.syscallpc, at.atomicstatus, at.waiting]
-        .into_iter()
-        .max()
-        .unwrap_or(0) as usize
-        + 8;
+    let length = at.size as usize;
+    // From there on nothing but pointers and small numbers.
+    let tail = at.waiting + 8..at.size;
+    let mut held = Vec::new();
     let mut goroutines = Vec::new();
     let mut sudogs = Vec::new();
     let mut ranges = Vec::with_capacity(BATCH);
@@ -280,12 +275,16 @@ fn read_goroutines(
                     .filter(|_| word(at.defer) < high)
                     .and_then(|offset| u32::try_from(offset).ok()),
             });
+            let pointers = [at.panic, at.defer, at.sched_ctxt].into_iter().chain(tail.clone().step_by(8));
+            for pointer in pointers.map(word).filter(|&pointer| heap.find(pointer).is_some()) {
+                held.push(Held { goroutine: address, group, pointer, bytes: 0 });
+            }
             if word(at.waiting) != 0 {
                 sudogs.push(Place { sudog: word(at.waiting), goroutine: address, group });
             }
         })?;
     }
-    Ok((goroutines, sudogs))
+    Ok((goroutines, sudogs, held))
 }
 
 /// A goroutine's place in a queue.
@@ -296,31 +295,25 @@ struct Place {
     group: Option<u16>,
 }
 
-/// What a place in a queue takes and leads to.
+/// What a goroutine holds besides its stack: by its `g`, or by a place in a queue.
 #[derive(Clone, Copy, Debug)]
-struct Queued {
+struct Held {
     goroutine: u64,
     group: Option<u16>,
+    pointer: u64,
+    /// Of the place in a queue itself.
     bytes: u64,
-    /// The channel, and what is sent or received.
-    points_to: [u64; 2],
 }
 
-impl Queued {
-    fn mark(&self, marker: &mut Marker<'_>) {
-        self.points_to.iter().for_each(|&pointer| marker.point(pointer));
-    }
-}
-
-/// Bars every goroutine's places in queues, and says what they hold, in order of goroutine.
+/// Bars every goroutine's places in queues, and adds what they hold: the channel, and what is sent or received.
 fn bar_sudogs(
     memory: RemoteMemory,
     layout: &Layout,
     marker: &mut Marker<'_>,
     mut places: Vec<Place>,
-) -> io::Result<Vec<Queued>> {
+    held: &mut Vec<Held>,
+) -> io::Result<()> {
     let at = &layout.sudog;
-    let mut queued = Vec::new();
     let length = at.size as usize;
     let mut ranges = Vec::with_capacity(BATCH.min(places.len()));
     let mut buffer = vec![0; length * BATCH.min(places.len())];
@@ -335,12 +328,16 @@ fn bar_sudogs(
                 if word64(sudog, at.g) != Some(place.goroutine) || marker.is_barred(place.sudog) {
                     return;
                 }
-                queued.push(Queued {
-                    goroutine: place.goroutine,
-                    group: place.group,
-                    bytes: marker.bar(place.sudog).unwrap_or(0),
-                    points_to: [at.c, at.elem].map(|offset| word64(sudog, offset).unwrap_or(0)),
-                });
+                let Place { goroutine, group, .. } = place;
+                let bytes = marker.bar(place.sudog).unwrap_or(0);
+                for (offset, bytes) in [(at.c, bytes), (at.elem, 0)] {
+                    let pointer = word64(sudog, offset).unwrap_or(0);
+                    // What is sent mostly lies on the stack.
+                    if bytes == 0 && marker.heap().find(pointer).is_none() {
+                        continue;
+                    }
+                    held.push(Held { goroutine, group, pointer, bytes });
+                }
                 match word64(sudog, at.waitlink) {
                     Some(link) if link != 0 => next.push(Place { sudog: link, ..place }),
                     _ => {}
@@ -352,8 +349,7 @@ fn bar_sudogs(
         }
         places = next;
     }
-    queued.sort_unstable_by_key(|queued| queued.goroutine);
-    Ok(queued)
+    Ok(())
 }
 
 /// The bytes that an object of `size` takes, for the few sizes that matter here (multiples of 16 up to 256).

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
 use std::time::Instant;
 
 use super::heap::{Heap, Object};
@@ -292,13 +291,8 @@ impl<'h> Marker<'h> {
                 if self.is_sudog(object) {
                     continue;
                 }
-                match write_barrier_buffer(first + (number * size) as u64, object) {
-                    Some(buffer) => {
-                        self.scan(&object[..buffer.start]);
-                        self.scan(&object[buffer.end..]);
-                    }
-                    None => self.scan(object),
-                }
+                let start = processor_timers(first + (number * size) as u64, object).unwrap_or(0);
+                self.scan(object.get(start..).unwrap_or_default());
             }
         });
         self.bytes_read += bytes as u64;
@@ -353,11 +347,12 @@ impl<'h> Marker<'h> {
     }
 }
 
-/// Where in an object that holds a `runtime.p` the pointers lie that the write barrier has noted.
+/// Where in an object that holds a `runtime.p` its timers and little else follow.
 ///
-/// They are never cleared, and so lead to objects that nothing else does. Told by the two words before them:
-/// where the next one goes, and where they end.
-fn write_barrier_buffer(address: u64, object: &[u8]) -> Option<Range<usize>> {
+/// What lies before them holds nothing and looks as if it did: free pages by address, and what the write
+/// barrier has noted, which is never cleared. Told by the two words in front of that buffer: where its next
+/// entry goes, and where it ends.
+fn processor_timers(address: u64, object: &[u8]) -> Option<usize> {
     if !PROCESSOR_BYTES.contains(&(object.len() as u64)) {
         return None;
     }
@@ -368,7 +363,7 @@ fn write_barrier_buffer(address: u64, object: &[u8]) -> Option<Range<usize>> {
         let begins_at = address.checked_add(start as u64)?;
         let is_it = begins_at.checked_add(BUFFERED_BYTES) == Some(end) && (begins_at..=end).contains(&next);
         let after = start + BUFFERED_BYTES as usize;
-        (is_it && after <= object.len()).then_some(start..after)
+        (is_it && after <= object.len()).then_some(after)
     })
 }
 
@@ -377,19 +372,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_barrier_buffer_is_told_by_the_pointers_to_itself() {
+    fn a_processor_is_told_by_its_pointers_to_itself() {
         let address = 0xc0_0000_2000u64;
         let mut object = vec![0x11u8; 9472];
-        assert_eq!(write_barrier_buffer(address, &object), None);
+        assert_eq!(processor_timers(address, &object), None);
         let starts_at = address + 4680 + 16;
         object[4680..4688].copy_from_slice(&(starts_at + 80).to_le_bytes());
         object[4688..4696].copy_from_slice(&(starts_at + 4096).to_le_bytes());
-        assert_eq!(write_barrier_buffer(address, &object), Some(4696..4696 + 4096));
-        assert_eq!(write_barrier_buffer(address + 8, &object), None);
+        assert_eq!(processor_timers(address, &object), Some(4696 + 4096));
+        assert_eq!(processor_timers(address + 8, &object), None);
         // One that would reach over the end of the object.
         let mut cut = object[..8200].to_vec();
         cut[8000..8016].copy_from_slice(&object[4680..4696]);
         cut[4680..4696].fill(0);
-        assert_eq!(write_barrier_buffer(address - 3320, &cut), None);
+        assert_eq!(processor_timers(address - 3320, &cut), None);
     }
 }

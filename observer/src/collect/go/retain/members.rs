@@ -28,6 +28,8 @@ pub struct Holding {
     pub also_global: u64,
     /// A bound ended the walk.
     pub is_truncated: bool,
+    /// It found a way into what everything shares, and `also_global` means nothing.
+    pub is_astray: bool,
 }
 
 /// Which objects are the group's and not the outside's.
@@ -54,7 +56,7 @@ pub struct Members<'m, 'h> {
 }
 
 /// Words to read: address, bytes, and for which member.
-pub type Task = (u64, u64, u32);
+type Task = (u64, u64, u32);
 
 impl<'m, 'h> Members<'m, 'h> {
     pub fn new(memory: RemoteMemory, marker: &'m Marker<'h>, own: Own, members: usize, limit: Limit) -> Self {
@@ -72,9 +74,9 @@ impl<'m, 'h> Members<'m, 'h> {
         }
     }
 
-    /// Follows every member from its roots: words to read, and pointers that were read already.
-    pub fn follow(mut self, roots: &[Task], pointers: &[(u64, u32)]) -> io::Result<(Vec<Holding>, u64)> {
-        let mut frontier = roots.to_vec();
+    /// Follows every member from its pointers.
+    pub fn follow(mut self, pointers: &[(u64, u32)]) -> io::Result<(Vec<Holding>, u64)> {
+        let mut frontier = Vec::new();
         for &(pointer, member) in pointers {
             if let Some(object) = self.marker.heap().find(pointer) {
                 self.reach(object, member, &mut frontier);
@@ -101,7 +103,7 @@ impl<'m, 'h> Members<'m, 'h> {
             // A second time, only along what a single member reaches: now all that is shared is known.
             let mut seen = HashMap::new();
             std::mem::swap(&mut seen, &mut self.reached_by);
-            let mut frontier = roots.to_vec();
+            let mut frontier = Vec::new();
             for &(pointer, member) in pointers {
                 if let Some(object) = self.marker.heap().find(pointer) {
                     self.reach_alone(&mut seen, object, member, &mut frontier);
@@ -202,6 +204,7 @@ impl<'m, 'h> Members<'m, 'h> {
             };
             if *count >= most || self.reached_by.len() >= MAX_OBJECTS {
                 holding.is_truncated |= is_own;
+                holding.is_astray |= !is_own;
                 return;
             }
             *count += 1;

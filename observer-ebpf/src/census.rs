@@ -15,8 +15,8 @@ use observer_common::census::{
 use observer_common::loss::Loss;
 
 use crate::layout::{offset, read};
-use crate::loss;
 use crate::registers::Registers;
+use crate::{bound, loss};
 
 const PAGE: u64 = 4096;
 /// A frame record: the caller's frame pointer and the return address.
@@ -208,6 +208,7 @@ fn load_window(task: *mut c_void, scratch: &mut Scratch, start: u64, wanted: u64
     if bytes > wanted {
         bytes = wanted;
     }
+    let bytes = bound::unknown(bytes);
     if bytes > MAX_STACK_BYTES as u64 {
         return 0;
     }

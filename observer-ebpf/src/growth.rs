@@ -16,10 +16,12 @@ use observer_common::loss::Loss;
 use observer_common::target::FLAG_COPY_STACK;
 
 use crate::registers::Registers;
-use crate::{loss, target};
+use crate::{bound, loss, target};
 
 const BPF_F_USER_STACK: u64 = 1 << 8;
 const BPF_RB_NO_WAKEUP: u64 = 1;
+/// All bits of a number of bytes of frames.
+const FRAMES_MASK: u64 = (MAX_FRAMES as u64 * 8).next_power_of_two() - 1;
 
 #[map]
 static FAULTS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
@@ -73,7 +75,7 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
     };
     let mut frames = 0usize;
     if bytes > 0 && bytes as usize <= MAX_FRAMES * 8 {
-        frames = bytes as usize / 8;
+        frames = (bound::unknown(bytes as u64) & FRAMES_MASK) as usize / 8;
     } else {
         loss::count(Loss::GrowthStackUnreadable);
     }

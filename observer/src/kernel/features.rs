@@ -120,7 +120,9 @@ pub fn tracefs() -> io::Result<&'static Path> {
 /// Why a hook was refused, in one line, and what would help.
 pub fn refusal(hook: &'static str, error: &ProgramError) -> Refusal {
     let (reason, number) = match error {
-        ProgramError::LoadError { io_error, .. } => {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            // The verifier's last words say what it did not like.
+            log::debug!("{hook}: {verifier_log}");
             (format!("the kernel does not load it: {io_error}"), io_error.raw_os_error())
         }
         ProgramError::SyscallError(error) => {
@@ -141,6 +143,8 @@ pub fn refused(hook: &'static str, reason: String, number: Option<i32>) -> Refus
         "kernel lockdown is at confidentiality, which forbids reading kernel memory: boot with lockdown=integrity".into()
     } else if denied && !missing.is_empty() {
         format!("grant {}", missing.join(", "))
+    } else if number == Some(libc::EACCES) {
+        "this kernel's verifier refuses it: report what RUST_LOG=debug shows".into()
     } else if denied {
         "this kernel forbids it to everybody; nothing to grant".into()
     } else {

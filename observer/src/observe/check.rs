@@ -152,15 +152,8 @@ fn ebpf() -> Vec<Finding> {
 fn feature(feature: &Feature) -> Finding {
     let what = format!("ebpf {}", feature.name);
     match &feature.state {
-        HookState::On { hook, cost } => {
-            let refused: Vec<String> = feature
-                .refused
-                .iter()
-                .map(|refusal| format!("; {} refused: {}", refusal.hook, refusal.reason))
-                .collect();
-            Finding::good(&what, format!("{hook} ({cost}){}", refused.concat()))
-        }
-        HookState::Off { how } => Finding::good(&what, format!("off ({how})")),
+        HookState::On { hook, cost } => Finding::good(&what, format!("{hook} ({cost}){}", refused(feature))),
+        HookState::Off { how } => Finding::good(&what, format!("off ({how}){}", refused(feature))),
         HookState::Unavailable { instead } => {
             let reasons: Vec<String> = feature
                 .refused
@@ -171,4 +164,10 @@ fn feature(feature: &Feature) -> Finding {
             Finding::degraded(&what, format!("{}{instead}", reasons.concat()), remedy)
         }
     }
+}
+
+/// The hooks that would have been better, and why they were not to be had.
+fn refused(feature: &Feature) -> String {
+    let refused = feature.refused.iter();
+    refused.map(|refusal| format!("; {} refused: {}", refusal.hook, refusal.reason)).collect()
 }

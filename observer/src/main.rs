@@ -1,10 +1,10 @@
 //! Arguments, logging, exit code.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use observer::command::{self, attach, doctor, snapshot};
+use observer::command::{self, Usage, attach, doctor, snapshot};
 use tracing_subscriber::EnvFilter;
 
 /// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they
@@ -29,8 +29,14 @@ enum Command {
     Doctor(doctor::Arguments),
 }
 
+/// Exit code for wrong arguments.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     log_to_stderr(arguments.verbose);
     let result = match arguments.command {
         Command::Attach(arguments) => attach::run(&arguments),
@@ -42,10 +48,28 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough (`observer snapshot 1 | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("observer: {error:#}");
-            ExitCode::FAILURE
+            let _ = writeln!(io::stderr(), "observer: {}", command::error_line(&error));
+            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Wrong arguments in one line, as every other error; help and version as clap writes them.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let page = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if page {
+        // Where nobody reads it, there is nobody to tell.
+        let _ = error.print();
+    } else {
+        let _ = writeln!(io::stderr(), "observer: {}", command::usage_line(&error.render().to_string()));
+    }
+    if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

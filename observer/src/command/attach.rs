@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{parse_duration, style};
+use super::{Usage, parse_duration, style};
 use crate::diagnose::{Diagnosis, History, Verdict, diagnose};
 use crate::observe::{Exited, Observer, Options};
 use crate::target::find;
@@ -22,7 +22,7 @@ const DRAIN: Duration = Duration::from_millis(200);
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The process: its pid, or its name where only one process has it
-    #[arg(value_name = "PID|NAME")]
+    #[arg(value_name = "PID|NAME", allow_negative_numbers = true)]
     target: String,
     /// How long to watch before the verdict; Ctrl-C ends it early, with the verdict
     #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "TIME")]
@@ -60,7 +60,7 @@ enum FailOn {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    check(arguments);
+    check(arguments)?;
     let pid = find::find(&arguments.target)?;
     let options = Options { ebpf: !arguments.no_ebpf, exact: arguments.exact, growth: true };
     let mut observer = Observer::attach(pid, &options)?;
@@ -73,23 +73,24 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match arguments.format {
         Format::Text => out.write_all(text::diagnosis(&diagnosis, style::of_stdout()).as_bytes())?,
-        Format::Json => writeln!(out, "{}", json::diagnosis(&diagnosis)?)?,
+        Format::Json => out.write_all(json::diagnosis(&diagnosis)?.as_bytes())?,
     }
     out.flush()?;
     Ok(if met(arguments.fail_on, diagnosis.verdict) { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
-fn check(arguments: &Arguments) {
+fn check(arguments: &Arguments) -> Result<(), Usage> {
     let least = Duration::from_millis(100);
     if arguments.interval < least {
-        super::usage(&format!("--interval {:?} is too short: at least 100ms", arguments.interval));
+        return Err(Usage(format!("--interval {:?} is too short: at least 100ms", arguments.interval)));
     }
     if arguments.duration < arguments.interval {
-        super::usage(&format!(
-            "--duration {:?} is shorter than --interval {:?}: nothing could be compared",
+        return Err(Usage(format!(
+            "--duration {:?} is shorter than --interval {:?}: nothing could be compared; watch for at least 10s",
             arguments.duration, arguments.interval
-        ));
+        )));
     }
+    Ok(())
 }
 
 fn met(fail_on: Option<FailOn>, verdict: Verdict) -> bool {

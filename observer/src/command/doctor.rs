@@ -15,7 +15,7 @@ use crate::tell::report::escape::escape;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A process to look at as well: its pid, or its name where only one process has it
-    #[arg(value_name = "PID|NAME")]
+    #[arg(value_name = "PID|NAME", allow_negative_numbers = true)]
     target: Option<String>,
 }
 

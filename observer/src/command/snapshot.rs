@@ -15,7 +15,7 @@ use crate::tell::report::{Snapshot, folded, json, pprof, svg, text};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The process: its pid, or its name where only one process has it
-    #[arg(value_name = "PID|NAME")]
+    #[arg(value_name = "PID|NAME", allow_negative_numbers = true)]
     target: String,
     /// How to write it: text and json hold everything; folded, pprof and svg hold the stacks
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match arguments.format {
         Format::Text => out.write_all(text::snapshot(&snapshot, style::of_stdout()).as_bytes())?,
-        Format::Json => writeln!(out, "{}", json::snapshot(&snapshot)?)?,
+        Format::Json => out.write_all(json::snapshot(&snapshot)?.as_bytes())?,
         Format::Folded => out.write_all(folded::folded(&snapshot.groups).as_bytes())?,
         Format::Pprof => {
             anyhow::ensure!(

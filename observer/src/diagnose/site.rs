@@ -58,6 +58,19 @@ const GO_STANDARD: [&str; 46] = [
 /// Libraries every native program waits in.
 const NATIVE_STANDARD: [&str; 6] = ["libc.so", "libc-2.", "libpthread", "ld-linux", "libstdc++", "libgcc_s"];
 
+/// The allocator of libc, where it is linked into the program itself.
+const ALLOCATORS: [&str; 9] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "_int_malloc",
+    "_int_realloc",
+    "sysmalloc",
+    "tcache_init",
+    "operator new(unsigned long)",
+    "operator new[](unsigned long)",
+];
+
 /// `net/http` of `net/http.(*conn).serve`.
 pub fn package(function: &str) -> &str {
     let start = function.rfind('/').map_or(0, |slash| slash + 1);
@@ -94,6 +107,17 @@ fn is_library(kind: GroupKind, frame: &Frame) -> bool {
                 || frame.function.starts_with("__futex")
         }
     }
+}
+
+/// Where in the stack of a growth site the target's own code begins. The stack may cross from C into Go.
+pub fn own(frames: &[Frame]) -> Option<usize> {
+    let go = |frame: &Frame| {
+        frame.file.as_deref().is_some_and(|file| file.ends_with(".go") || file.ends_with(".s"))
+    };
+    frames.iter().position(|frame| {
+        let kind = if go(frame) { GroupKind::Goroutine } else { GroupKind::Thread };
+        !is_library(kind, frame) && !ALLOCATORS.contains(&frame.function.as_str())
+    })
 }
 
 /// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
@@ -187,6 +211,28 @@ mod tests {
             receiver(odd);
             is_go_standard(odd);
         }
+    }
+
+    #[test]
+    fn growth_is_named_where_the_allocator_was_called() {
+        let frame = |function: &str, module: &str, file: Option<&str>| Frame {
+            function: function.to_owned(),
+            module: Some(module.to_owned()),
+            file: file.map(str::to_owned),
+            ..Frame::default()
+        };
+        let c = [
+            frame("_int_malloc", "/lib/libc.so.6", Some("malloc.c")),
+            frame("malloc", "shop", None),
+            frame("add_to_cart", "shop", None),
+        ];
+        assert_eq!(own(&c), Some(2));
+        let go = [
+            frame("runtime.makeslice", "shop", Some("runtime/slice.go")),
+            frame("shop.Add", "shop", Some("shop/add.go")),
+        ];
+        assert_eq!(own(&go), Some(1));
+        assert_eq!(own(&c[..2]), None);
     }
 
     #[test]

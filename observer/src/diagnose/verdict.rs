@@ -389,7 +389,10 @@ fn sentences(
                 None => match diagnosis.growth_sites.first() {
                     Some(site) => format!(
                         "No group of blocked goroutines or threads grows. Most of what is new was first touched at {} ({}).",
-                        site.frames.first().map(site::name).unwrap_or_default(),
+                        site.frames
+                            .get(site::own(&site.frames).unwrap_or(0))
+                            .map(site::name)
+                            .unwrap_or_default(),
                         bytes(site.bytes as f64)
                     ),
                     None => "No group of blocked goroutines or threads grows with it.".to_owned(),
@@ -455,7 +458,7 @@ fn sentences(
 
 fn early_words(group: &Group, rise: &Rise) -> String {
     format!(
-        "{} more in {} ({}), none of which has left: too few to judge.",
+        "{} more in {} ({}), none of which has left: too early to judge.",
         who(group, site::place(group).as_ref()),
         duration(rise.seconds()),
         rate(rise.per_second)

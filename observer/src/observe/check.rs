@@ -107,7 +107,7 @@ fn kernel_version() -> Finding {
         Finding::degraded(
             "kernel",
             format!("{release}: the census of threads needs 5.18"),
-            "thread stacks come from /proc instead, one frame long",
+            "use a newer kernel; without it thread stacks come from /proc, one frame long",
         )
     }
 }
@@ -150,7 +150,7 @@ fn ebpf() -> Vec<Finding> {
 }
 
 fn feature(feature: &Feature) -> Finding {
-    let what = format!("ebpf {}", feature.name);
+    let what = format!("ebpf {}", feature.name.replace('_', " "));
     match &feature.state {
         HookState::On { hook, cost } => Finding::good(&what, format!("{hook} ({cost}){}", refused(feature))),
         HookState::Off { how } => Finding::good(&what, format!("off ({how}){}", refused(feature))),

@@ -35,10 +35,17 @@ pub fn threads(error: &ThreadError) -> Degraded {
 
 /// `KernelError` says its remedy itself, in brackets at its end.
 pub fn kernel(error: &KernelError) -> Degraded {
+    let text = error.to_string();
+    let (reason, remedy) = text
+        .strip_suffix(')')
+        .and_then(|text| text.rsplit_once(" ("))
+        .unwrap_or((&text, "`observer doctor` says what is missing"));
     Degraded {
         feature: "ebpf".to_owned(),
-        reason: error.to_string(),
-        remedy: "without eBPF: no growth sites, no futex wait times, thread stacks one frame long".to_owned(),
+        reason: format!(
+            "{reason}; without eBPF no growth sites, no futex wait times, thread stacks one frame long"
+        ),
+        remedy: remedy.to_owned(),
     }
 }
 
@@ -47,5 +54,20 @@ pub fn growth(pid: u32, error: &io::Error) -> Degraded {
         feature: "growth".to_owned(),
         reason: format!("/proc/{pid}/pagemap: {error}: what grew cannot be told from what was freed"),
         remedy: "run observer as root or with CAP_SYS_PTRACE".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel;
+    use crate::kernel::KernelError;
+
+    #[test]
+    fn a_binary_without_ebpf_says_what_it_costs_and_what_to_do() {
+        let degraded = kernel(&KernelError::NotBuilt { reason: "bpf-linker is not installed" });
+        assert!(degraded.reason.contains("bpf-linker is not installed; without eBPF no growth sites"));
+        assert_eq!(degraded.remedy, "build it again after `cargo xtask setup`");
+        let degraded = kernel(&KernelError::NoSuchProcess { pid: 5 });
+        assert!(degraded.reason.starts_with("no process 5; ") && degraded.remedy.contains("doctor"));
     }
 }

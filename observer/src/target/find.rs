@@ -30,10 +30,10 @@ pub enum FindError {
     Zombie { pid: u32, name: String, parent: u32 },
     #[error("pid {pid} is observer itself: choose another process")]
     Myself { pid: u32 },
-    #[error("`{text}` is not a pid: pids are 1 to 4194304")]
+    #[error("`{text}` is neither a pid (1 to 4194304) nor a name; `ps -e` lists both")]
     NotAPid { text: String },
     #[error(
-        "no process is named `{name}` (looked at comm and at the file name of the executable and of argv[0]); `ps -e` lists all"
+        "no process is named `{name}` (looked at comm, at the executable and at argv[0]); `ps -e` lists all"
     )]
     NoMatch { name: String },
     #[error("{count} processes are named `{name}`; attach to one by its pid:{list}")]
@@ -48,7 +48,8 @@ pub fn find(selector: &str) -> Result<u32, FindError> {
 }
 
 fn find_in(proc: &Path, selector: &str, myself: u32) -> Result<u32, FindError> {
-    if selector.bytes().all(|byte| byte.is_ascii_digit()) {
+    let digits = selector.strip_prefix(['-', '+']).unwrap_or(selector);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let pid = selector.parse::<u32>().ok().filter(|pid| (1..=1 << 22).contains(pid));
         let pid = pid.ok_or_else(|| FindError::NotAPid { text: selector.to_owned() })?;
         check(proc, pid, myself)?;
@@ -107,7 +108,8 @@ fn is_named(proc: &Path, pid: u32, name: &str) -> bool {
         return true;
     }
     let exe = fs::read_link(proc.join(pid.to_string()).join("exe"));
-    if exe.is_ok_and(|exe| file_name(exe.to_string_lossy().trim_end_matches(" (deleted)"))) {
+    let same = |exe: &str| if name.contains('/') { exe == name } else { file_name(exe) };
+    if exe.is_ok_and(|exe| same(exe.to_string_lossy().trim_end_matches(" (deleted)"))) {
         return true;
     }
     let arguments = read_some(&proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
@@ -168,8 +170,9 @@ mod tests {
         assert!(message("30").contains("observer itself"));
         assert!(message("41").contains("a thread of process 40"));
         assert!(message("77").contains("no process with pid 77"));
-        assert!(message("0").contains("not a pid"));
-        assert!(message("99999999999999").contains("not a pid"));
+        assert!(message("0").contains("neither a pid"));
+        assert!(message("-5").contains("neither a pid") && message("").contains("neither a pid"));
+        assert!(message("99999999999999").contains("neither a pid"));
         assert!(message("nobody").contains("no process is named `nobody`"));
         assert_eq!(find_in(proc, "40", 30).unwrap(), 40);
         assert_eq!(find_in(proc, "web", 30).unwrap(), 40);

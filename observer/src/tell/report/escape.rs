@@ -6,7 +6,7 @@ use std::borrow::Cow;
 const SHOWN: usize = 300;
 
 /// Controls (which begin terminal sequences), line separators, and characters that reorder or hide others.
-pub(super) fn harmful(c: char) -> bool {
+pub(crate) fn harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

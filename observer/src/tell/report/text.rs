@@ -46,14 +46,18 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
         page.culprit(culprit);
     }
     page.raw("");
-    page.memory(diagnosis);
+    if diagnosis.samples > 0 {
+        page.memory(diagnosis);
+    }
     if !diagnosis.growth_sites.is_empty() && diagnosis.verdict != Verdict::Stable {
         let sites: Vec<String> = diagnosis
             .growth_sites
             .iter()
             .take(3)
             .map(|site| {
-                let names: Vec<String> = site.frames.iter().take(3).map(frame_words).collect();
+                // From the allocator's door on: what is inside it is the same for every site.
+                let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
+                let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
                 format!("{} by {}: {}", bytes(site.bytes as f64), site.via, names.join(" < "))
             })
             .collect();
@@ -242,6 +246,9 @@ fn waits_on(on: &WaitsOn, members: u64) -> String {
 
 /// `torn_reads: 3` reads `3 torn reads`.
 fn loss(name: &str, lost: u64) -> String {
+    if name == "growth_stack_copy_short" {
+        return format!("{} cut before their outermost frame", counted(lost, "growth stack"));
+    }
     format!("{} {}", count(lost), escape(&name.replace('_', " ")))
 }
 

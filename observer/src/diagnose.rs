@@ -22,7 +22,7 @@ pub use history::{GroupPoint, GroupSeries, History, MemoryPoint};
 pub use memory::MemoryTrend;
 pub use verdict::diagnose;
 
-use crate::sample::{Degraded, Group, GrowthSite, Losses, Place, TargetInfo};
+use crate::sample::{Degraded, Group, GrowthSite, Losses, Mapped, Place, TargetInfo, Waits};
 
 /// Version of the JSON document: fields are added, never changed.
 pub const SCHEMA: &str = "observer.diagnosis/1";
@@ -58,11 +58,22 @@ pub struct Diagnosis {
     /// The largest groups that are not to blame, and why not.
     pub not_the_cause: Vec<Bystander>,
     pub growth_sites: Vec<GrowthSite>,
+    /// Page faults and address space over the window.
+    pub growth: Option<GrowthTotals>,
+    /// Futex waits that ended in the window; absent without eBPF.
+    pub waits: Option<Waits>,
     pub deadlocks: Vec<Deadlock>,
     /// What else a reader should know.
     pub notes: Vec<String>,
     pub losses: Losses,
     pub degraded: Vec<Degraded>,
+}
+
+/// What the target asked of the kernel for memory, over the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GrowthTotals {
+    pub page_faults: u64,
+    pub mapped: Mapped,
 }
 
 /// A group that leaks.

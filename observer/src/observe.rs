@@ -46,6 +46,7 @@ pub struct Observer {
     began: Instant,
     generation: u32,
     options: Options,
+    first_page_faults: u64,
     process: ProcessReader,
     goroutines: Goroutines,
     heap: HeapKeepers,
@@ -62,9 +63,11 @@ impl Observer {
             .map_err(|error| gone_or(pid, error.into()))
             .with_context(|| format!("reading the memory figures of pid {pid}"))?;
         let native = Native::open(pid, options, &goroutines);
+        let first_page_faults = target.page_faults();
         Ok(Self {
             target,
             info,
+            first_page_faults,
             began: Instant::now(),
             generation: 0,
             options: *options,
@@ -123,6 +126,9 @@ impl Observer {
         sample.memory = self.process.memory().map_err(|_| Exited)?;
         self.goroutines.sample_into(&mut sample)?;
         self.native.sample_into(&mut sample)?;
+        if let Some(growth) = &mut sample.growth {
+            growth.page_faults = self.target.page_faults().saturating_sub(self.first_page_faults);
+        }
         // What was read of a process that died meanwhile is not a moment of its life.
         if self.target.life() == Life::Gone {
             return Err(Exited);

@@ -8,7 +8,7 @@ use super::drain::{self, Rise, Standing, Wait};
 use super::history::{GroupSeries, History};
 use super::memory::{self, Reading};
 use super::number::{bytes, bytes_per_second, count, counted, duration, percent, rate};
-use super::{Bystander, Culprit, Diagnosis, SCHEMA, Verdict, site};
+use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, site};
 use crate::sample::{Group, GroupKind, TargetInfo};
 
 /// Steady groups shown as not being the cause.
@@ -73,6 +73,10 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
         culprits,
         not_the_cause: findings.bystanders(),
         growth_sites,
+        growth: history
+            .growth()
+            .map(|growth| GrowthTotals { page_faults: growth.page_faults, mapped: growth.mapped.clone() }),
+        waits: history.waits().cloned(),
         deadlocks: Vec::new(),
         notes,
         losses: history.losses().clone(),

@@ -1,16 +1,27 @@
 //! The native side of a target: threads, futex waits and memory that grew, with eBPF or without.
 
+use std::time::Instant;
+
 use super::goroutines::Goroutines;
 use super::{Exited, Options, degrade};
 use crate::collect::growth::{GrowthReader, Touch};
+use crate::collect::mapped::MapsDifference;
 use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
 use crate::kernel::{CensusOptions, Fault, Kernel, KernelOptions, TargetHandle, ThreadRecord};
-use crate::sample::{Degraded, Growth, Losses, Sample};
+use crate::sample::{Degraded, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::{Chain, Symbolizer};
+use crate::target::maps;
+
+/// Comparing the memory maps may take one part in so many of the time.
+const MAPS_SHARE: u32 = 200;
 
 pub struct Native {
+    pid: u32,
+    maps: MapsDifference,
+    mapped: Mapped,
+    next_maps: Instant,
     kernel: Option<(Kernel, TargetHandle)>,
     /// What the kernel does not give here, and why.
     degraded: Vec<Degraded>,
@@ -36,6 +47,10 @@ impl Native {
             .then(|| GrowthReader::open(pid, go, symbols(pid, goroutines), Box::new(CallFrames::new(pid))))
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
         Self {
+            pid,
+            maps: MapsDifference::default(),
+            mapped: Mapped::default(),
+            next_maps: Instant::now(),
             kernel,
             degraded,
             threads: ThreadReader::open(pid, &ThreadOptions { go }, symbols(pid, goroutines)),
@@ -68,20 +83,38 @@ impl Native {
             Err(ThreadError::Exited(_)) => return Err(Exited),
             Err(error) => sample.degraded.push(degrade::threads(&error)),
         }
-        let Some((kernel, target)) = &mut self.kernel else { return Ok(()) };
-        sample.waits = kernel.waits(target);
-        if let Some(growth) = &mut self.growth {
-            let found = growth.sample(sample.at_seconds);
-            add(&mut sample.losses, found.losses);
-            sample.growth = Some(Growth {
-                page_faults: 0,
-                sample_period: kernel.sample_period().unwrap_or(0),
-                sites: found.sites,
-                mapped: kernel.mapped(target).unwrap_or_default(),
-            });
+        let mut growth = Growth::default();
+        if let Some((kernel, target)) = &mut self.kernel {
+            sample.waits = kernel.waits(target);
+            growth.sample_period = kernel.sample_period().unwrap_or(0);
+            growth.mapped = kernel.mapped(target).unwrap_or_default();
+            add(&mut sample.losses, kernel.losses());
         }
-        add(&mut sample.losses, kernel.losses());
+        if growth.mapped.source.is_empty() {
+            self.compare_maps();
+            growth.mapped = self.mapped.clone();
+        }
+        if let Some(reader) = &mut self.growth {
+            let found = reader.sample(sample.at_seconds);
+            add(&mut sample.losses, found.losses);
+            growth.sites = found.sites;
+        }
+        sample.growth = Some(growth);
         Ok(())
+    }
+
+    /// What was mapped and unmapped, by the difference of the maps; less often where there are many.
+    fn compare_maps(&mut self) {
+        let started = Instant::now();
+        if started < self.next_maps {
+            return;
+        }
+        if let Ok(maps) = maps::read(self.pid)
+            && !maps.is_empty()
+        {
+            self.mapped = self.maps.update(&maps).clone();
+        }
+        self.next_maps = Instant::now() + started.elapsed() * MAPS_SHARE;
     }
 
     /// The threads by the kernel's iterator; `None` where only `/proc` is left.

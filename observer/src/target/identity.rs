@@ -103,6 +103,11 @@ impl Target {
         }
     }
 
+    /// Page faults of the process since it started; 0 when it is gone.
+    pub fn page_faults(&self) -> u64 {
+        read(&self.stat).ok().flatten().map_or(0, |stat| stat.page_faults)
+    }
+
     /// Who it is, with the runtime still to be found out.
     pub fn info(&self) -> TargetInfo {
         let proc = Path::new("/proc");

@@ -15,6 +15,8 @@ pub struct Stat {
     pub start_ticks: u64,
     /// Changes with each exec; 0 without ptrace access.
     pub stack_start: u64,
+    /// Page faults so far, with and without I/O.
+    pub page_faults: u64,
     flags: u64,
 }
 
@@ -33,6 +35,7 @@ impl Stat {
             comm,
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(4)?).ok()?,
+            page_faults: number(10).unwrap_or(0).saturating_add(number(12).unwrap_or(0)),
             flags: number(9)?,
             start_ticks: number(22)?,
             stack_start: number(28).unwrap_or(0),
@@ -68,6 +71,7 @@ mod tests {
         assert_eq!(stat.comm, "a) R (b c");
         assert_eq!((stat.state, stat.parent, stat.start_ticks), ('S', 1, 77123));
         assert_eq!(stat.stack_start, 140_725_000_000_000);
+        assert_eq!(stat.page_faults, 5);
         assert!(!stat.is_kernel_thread() && !stat.is_dead());
     }
 

@@ -8,7 +8,7 @@ use super::escape::escape;
 use super::{Snapshot, Style};
 use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
-use crate::sample::{Degraded, Frame, Group, GroupKind, Losses, Place, TargetInfo, WaitsOn};
+use crate::sample::{Degraded, Frame, Group, GroupKind, GrowthSite, Losses, Place, TargetInfo, WaitsOn};
 
 /// Columns of the label, with its margin.
 const LABEL: usize = 16;
@@ -50,19 +50,9 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
         page.memory(diagnosis);
     }
     if !diagnosis.growth_sites.is_empty() && diagnosis.verdict != Verdict::Stable {
-        let sites: Vec<String> = diagnosis
-            .growth_sites
-            .iter()
-            .take(3)
-            .map(|site| {
-                // From the allocator's door on: what is inside it is the same for every site.
-                let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
-                let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
-                format!("{} by {}: {}", bytes(site.bytes as f64), site.via, names.join(" < "))
-            })
-            .collect();
-        page.lines("first touched", &sites);
+        page.lines("first touched", &growth_sites(&diagnosis.growth_sites));
     }
+    page.lines("kernel", &kernel_words(diagnosis));
     let steady: Vec<String> = diagnosis.not_the_cause.iter().map(bystander).collect();
     page.lines("not the cause", &steady);
     page.lines("deadlocks", &diagnosis.deadlocks.iter().map(|d| d.description.clone()).collect::<Vec<_>>());
@@ -70,6 +60,52 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     page.losses(&diagnosis.losses);
     page.degraded(&diagnosis.degraded);
     page.text
+}
+
+/// The largest sites, each from where the target's own code comes in; what is a hundredth of the largest is left out.
+fn growth_sites(sites: &[GrowthSite]) -> Vec<String> {
+    let most = sites.iter().map(|site| site.bytes).max().unwrap_or(0);
+    let worth = sites.iter().filter(|site| site.bytes >= most / 50);
+    worth
+        .take(5)
+        .map(|site| {
+            // From the allocator's door on: what is inside it is the same for every site.
+            let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
+            let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
+            let place = if names.is_empty() { "(no stack)".to_owned() } else { names.join(" < ") };
+            format!("{} by {}: {place}", bytes(site.bytes as f64), escape(&site.via))
+        })
+        .collect()
+}
+
+/// What the target asked of the kernel, in a line or two.
+fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(growth) = &diagnosis.growth {
+        let mut facts = vec![counted(growth.page_faults, "page fault")];
+        for (verb, by_call) in
+            [("mapped", &growth.mapped.mapped_bytes), ("unmapped", &growth.mapped.unmapped_bytes)]
+        {
+            let calls: Vec<String> = by_call
+                .iter()
+                .filter(|(_, sum)| **sum > 0)
+                .map(|(call, sum)| format!("{} by {}", bytes(*sum as f64), escape(call)))
+                .collect();
+            if !calls.is_empty() {
+                facts.push(format!("{verb} {}", calls.join(", ")));
+            }
+        }
+        let source = match growth.mapped.source.as_str() {
+            "maps" => " (difference of the memory maps)",
+            "exact" => " (every call counted)",
+            _ => "",
+        };
+        words.push(format!("{}{source}", facts.join("; ")));
+    }
+    if let Some(waits) = diagnosis.waits.as_ref().filter(|waits| waits.ended > 0) {
+        words.push(format!("{} ended", counted(waits.ended, "futex wait")));
+    }
+    words
 }
 
 /// One moment: a table of groups, then the stacks of the largest.

@@ -6,8 +6,8 @@
 //! only those that the program's stack maps call live. A goroutine, and its place in a queue, is never walked through:
 //! from there everything leads to everything.
 //!
-//! Costs a read of every reachable object that has pointers: about 0.3 s for 1 GiB of those, nothing for
-//! strings and byte slices. Within the budget; where that ends before everything outside is marked, what the
+//! Costs a read of every reachable object that has pointers: 0.1 s where those are 44 MiB, 1.1 s for 400 MiB,
+//! 4.7 s for 1.4 GiB of nothing but pointers; nothing for strings and byte slices. Within the budget; where that ends before everything outside is marked, what the
 //! members hold in common is taken for the outside's and the result says so.
 
 mod heap;

@@ -15,6 +15,14 @@ pub fn observer(clock: Clock) -> Result<PathBuf> {
     Ok(place::target().join("release/observer"))
 }
 
+/// As the tests build it: nothing new to compile after them.
+pub fn unoptimized(clock: Clock) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--package", "observer", "--bin", "observer"]);
+    clock.run_logged("build", "observer (cargo build)", &mut command)?;
+    Ok(place::target().join("debug/observer"))
+}
+
 /// The cargo that runs xtask, in the root of the checkout.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -10,6 +10,7 @@ mod place;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,8 @@ struct Arguments {
 enum Verb {
     /// Watch observer find the leak of a demo service: installs what is missing, builds, runs, stops again
     Demo(demo::Options),
-    /// Run the tests: `unit` needs no root and no eBPF toolchain, `root` is the rest; both by default
+    /// Run the tests: `unit` needs no root and no eBPF toolchain, `root` is the rest, both by
+    /// default; `vm` boots other kernels
     Test(test::Options),
     /// Install what demo and tests need, or with --check only say what that is
     Setup(setup::Options),

@@ -27,10 +27,15 @@ pub fn work() -> PathBuf {
 
 /// Go toolchains that set-up unpacked, a directory a version.
 pub fn go_toolchains() -> Result<PathBuf> {
+    Ok(cache()?.join("go"))
+}
+
+/// What was downloaded and is worth keeping.
+pub fn cache() -> Result<PathBuf> {
     if let Some(cache) = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
-        return Ok(PathBuf::from(cache).join("observer/go"));
+        return Ok(PathBuf::from(cache).join("observer"));
     }
-    env::home_dir().map(|home| home.join(".cache/observer/go")).context("no home directory (set HOME)")
+    env::home_dir().map(|home| home.join(".cache/observer")).context("no home directory (set HOME)")
 }
 
 /// The path as a person would write it: relative to where they stand, when that is shorter.

@@ -5,6 +5,7 @@ mod debian;
 mod deny;
 mod ebpf;
 mod go;
+mod qemu;
 
 use std::process::Command;
 
@@ -29,6 +30,8 @@ pub struct Options {
 pub enum Purpose {
     Demo,
     Test,
+    /// The tests on other kernels
+    Vm,
     Lint,
     All,
 }
@@ -129,6 +132,10 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
     match purpose {
         Purpose::Demo => needs.push(go::any()?),
         Purpose::Test => needs.extend(go::each()?),
+        Purpose::Vm => {
+            needs.push(go::any()?);
+            needs.extend(qemu::each());
+        }
         Purpose::Lint => needs.push(deny::cargo_deny()),
         Purpose::All => {
             needs.extend(go::each()?);

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use crate::build::cargo;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
+use crate::vm;
 
 #[derive(Args)]
 pub struct Options {
@@ -23,6 +24,8 @@ enum Ring {
     Unit,
     /// With root: the eBPF programs and real target processes
     Root,
+    /// On other kernels, in QEMU: not part of the default
+    Vm,
 }
 
 pub fn test(options: &Options) -> Result<()> {
@@ -36,6 +39,7 @@ pub fn test(options: &Options) -> Result<()> {
             setup::ensure(Purpose::Test, clock)?;
             with_root(clock, name)
         }
+        Some(Ring::Vm) => vm::test(clock),
         None if !root => {
             unit(clock, name)?;
             clock.say("test", "not root: the tests that need it (cargo xtask test root) did not run");

@@ -139,7 +139,8 @@ pub fn refused(hook: &'static str, reason: String, number: Option<i32>) -> Refus
     let denied = matches!(number, Some(libc::EPERM | libc::EACCES));
     let missing = missing_capabilities();
     let confidential = lockdown().is_some_and(|mode| mode == "confidentiality");
-    let remedy = if denied && confidential {
+    // Lockdown takes helpers away: the verifier then finds calls of functions it does not know.
+    let remedy = if confidential && (denied || number == Some(libc::EINVAL)) {
         "kernel lockdown is at confidentiality, which forbids reading kernel memory: boot with lockdown=integrity".into()
     } else if denied && !missing.is_empty() {
         format!("grant {}", missing.join(", "))

@@ -1,0 +1,30 @@
+//! What the tests on other kernels need: an emulator, a shell for its machines, and an archiver.
+
+use std::path::Path;
+
+use super::{Need, Recipe, State};
+use crate::run;
+
+pub fn each() -> Vec<Need> {
+    let version =
+        |program| run::output(program, &["--version"]).and_then(|text| Some(text.lines().next()?.to_owned()));
+    let busybox = Path::new("/bin/busybox").exists().then(|| "/bin/busybox".to_owned());
+    vec![
+        need("QEMU", "runs other kernels", version("qemu-system-x86_64"), &["qemu-system-x86", "seabios"]),
+        need("busybox", "is the shell of the machines that QEMU runs", busybox, &["busybox-static"]),
+        need("cpio", "packs what those machines start with", version("cpio"), &["cpio"]),
+        need("gcc", "builds the C programs that the tests observe", version("gcc"), &["gcc", "libc6-dev"]),
+    ]
+}
+
+fn need(what: &str, why: &'static str, found: Option<String>, packages: &[&'static str]) -> Need {
+    let state = match found {
+        Some(found) => State::Here(found),
+        None => State::Missing(Recipe {
+            packages: packages.to_vec(),
+            elsewhere: vec![format!("(install {what} from your distribution)")],
+            ..Recipe::default()
+        }),
+    };
+    Need { what: what.to_owned(), why, state }
+}

@@ -283,7 +283,7 @@ fn waits_on(on: &WaitsOn, members: u64) -> String {
 /// `torn_reads: 3` reads `3 torn reads`.
 fn loss(name: &str, lost: u64) -> String {
     if name == "growth_stack_copy_short" {
-        return format!("{} cut before their outermost frame", counted(lost, "growth stack"));
+        return format!("{} shorter than asked for", counted(lost, "copied growth stack"));
     }
     format!("{} {}", count(lost), escape(&name.replace('_', " ")))
 }

@@ -1,5 +1,6 @@
 //! Everything a person does more than once with this repository, one verb a file.
 
+mod bench;
 mod build;
 mod checkout;
 mod demo;
@@ -32,6 +33,8 @@ enum Verb {
     Test(test::Options),
     /// Install what demo and tests need, or with --check only say what that is
     Setup(setup::Options),
+    /// Measure what observing costs, beside the same work unobserved (as root; prints a table, judges nothing)
+    Bench(bench::Options),
     /// Check format, lints (with and without eBPF), licences and dependencies
     Lint(lint::Options),
     /// Read the Go runtime's struct offsets from installed toolchains into observer's table
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::demo(options),
         Verb::Test(options) => test::test(options),
         Verb::Setup(options) => setup::setup(options),
+        Verb::Bench(options) => bench::bench(options),
         Verb::Lint(options) => lint::lint(options),
         Verb::GoLayouts(options) => go_layouts::go_layouts(options),
     };

@@ -136,7 +136,13 @@ impl Native {
 }
 
 fn load(pid: u32, options: &Options, go: bool) -> Result<(Kernel, TargetHandle), Degraded> {
-    let wanted = KernelOptions { exact: options.exact, growth: options.growth, ..KernelOptions::default() };
+    // One moment has no waits that end in it, nor growth: what would count them need not be loaded.
+    let wanted = KernelOptions {
+        exact: options.exact,
+        growth: options.growth,
+        waits: options.growth,
+        ..KernelOptions::default()
+    };
     let mut kernel = Kernel::load(&wanted).map_err(|error| degrade::kernel(&error))?;
     let target = kernel.add_target(pid).map_err(|error| degrade::kernel(&error))?;
     if options.growth && !go {

@@ -10,7 +10,8 @@ use crate::target::memory::RemoteMemory;
 
 /// Copying so many bytes that nobody asked for is cheaper than one more range.
 const MAX_GAP: u64 = 2048;
-const MAX_RANGE: u64 = 64 << 10;
+/// A range's pages are pinned together, and many at once cost less each.
+const MAX_RANGE: u64 = 1 << 20;
 
 /// Reads each of `pieces` (address and length); `done(index, bytes)` once for each, in order of address.
 ///

@@ -1,0 +1,72 @@
+//! What observing costs, beside the same work unobserved: a table in Markdown, never a test.
+//!
+//! Every figure is a ratio within one run, or CPU time, so that it means something on a machine that does
+//! other things too; where its spread lies on both sides of the budget the table says that it cannot tell.
+//! Takes up to six minutes, `--quick` ninety seconds, both after the build; needs root and 4 GB of memory.
+
+mod goroutines;
+mod hooks;
+mod measure;
+mod service;
+
+use std::fs;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::build;
+use crate::run::{self, Clock};
+use measure::Row;
+
+#[derive(Args)]
+pub struct Options {
+    /// Fewer rounds, and no million goroutines
+    #[arg(long)]
+    quick: bool,
+    /// Only the parts whose name contains this: service, goroutines, hooks, census
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+pub fn bench(options: &Options) -> Result<()> {
+    let clock = Clock::start();
+    let observer = build::observer(clock)?;
+    let before = load_average();
+    let mut rows: Vec<Row> = Vec::new();
+    if "goroutines".contains(&options.only) {
+        rows.extend(goroutines::rows(clock, &observer, options.quick)?);
+    }
+    if "service".contains(&options.only) {
+        rows.extend(service::rows(clock, &observer, options.quick)?);
+    }
+    if "census".contains(&options.only) {
+        rows.push(hooks::census(clock)?);
+    }
+    if "hooks".contains(&options.only) {
+        rows.extend(hooks::rows(clock, options.quick)?);
+    }
+    println!("\n{}. Load average {before} before, {} after.\n", machine(), load_average());
+    println!("| what | measured: median (lowest to highest) | budget | |\n|---|---|---|---|");
+    for row in &rows {
+        println!("{row}");
+    }
+    Ok(())
+}
+
+/// Date, processor, kernel.
+fn machine() -> String {
+    let date = run::output("date", &["+%Y-%m-%d %H:%M"]).unwrap_or_default();
+    let kernel = run::output("uname", &["-r"]).unwrap_or_default();
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()))
+        .unwrap_or("unknown processor");
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{date}, {count} x {model}, Linux {kernel}")
+}
+
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,75 @@
+//! What the kernel half costs: observer's own examples measure it, this reads what they print.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::measure::{Budget, Row, Unit};
+use crate::build;
+use crate::run::{self, Clock};
+
+/// The loops of the example `kernel_cost`, in its order, with the budgets of a target and of a neighbour.
+const LOOPS: [(&str, f64, f64); 4] = [
+    ("futex ping-pong", 1.1, 1.02),
+    ("fault loop (map, touch, unmap 16 KiB)", 1.1, 1.02),
+    ("mmap, munmap", 1.1, 1.02),
+    ("getppid", 1.1, 1.02),
+];
+
+pub fn rows(clock: Clock, quick: bool) -> Result<Vec<Row>> {
+    let mut command = example("kernel_cost", clock)?;
+    command.args(["--", "default"]).env("ROUNDS", if quick { "3" } else { "11" });
+    clock.say("measure", "what the default hooks cost a target and its neighbour");
+    let text = printed(&mut command)?;
+    let row =
+        text.lines().find(|line| line.starts_with("| default")).context("kernel_cost printed no row")?;
+    // A cell is `1.02 (0.94 to 1.25)`.
+    let cells: Vec<Vec<f64>> = row
+        .trim_matches('|')
+        .split('|')
+        .skip(1)
+        .map(|cell| {
+            cell.split(|c: char| !c.is_ascii_digit() && c != '.')
+                .filter_map(|word| word.parse().ok())
+                .collect()
+        })
+        .collect();
+    let mut rows = Vec::new();
+    for ((name, target, neighbour), pair) in LOOPS.into_iter().zip(cells.chunks(2)) {
+        for (who, limit, cell) in [("target", target, pair.first()), ("neighbour", neighbour, pair.get(1))] {
+            let values = cell.cloned().unwrap_or_default();
+            rows.push(Row::new(
+                format!("{name}, {who}: CPU with the default hooks by without"),
+                values,
+                Unit::Times,
+                Budget::AtMost(limit),
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+pub fn census(clock: Clock) -> Result<Row> {
+    let mut command = example("census_cost", clock)?;
+    clock.say("measure", "a census of 10,000 threads");
+    let values = printed(&mut command)?.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    Ok(Row::new("census of 10,000 threads: CPU", values, Unit::Milliseconds, Budget::AtMost(50.0)))
+}
+
+fn example(name: &str, clock: Clock) -> Result<Command> {
+    let mut build = build::cargo();
+    build.args(["build", "--release", "--package", "observer", "--example", name]);
+    clock.run_logged("build", &format!("the example {name}"), &mut build)?;
+    let mut command = build::cargo();
+    command.args(["run", "--quiet", "--release", "--package", "observer", "--example", name]);
+    Ok(command)
+}
+
+fn printed(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` failed ({}): {}", run::shown(command), output.status, error.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,6 +1,6 @@
 //! One pass over all goroutines: who is where, and which stacks have to be read for that.
 //!
-//! Goes through `runtime.allgs` in order of address, some thousand at a time: reads the `g` structs,
+//! Goes through `runtime.allgs` in order of address, a thousand at a time: reads the `g` structs,
 //! then the stacks of those that ran since the last pass, then those structs again. What changed between
 //! is torn: tried once more, then counted and left out. Costs about 0.1 µs a goroutine that did not move
 //! and 1 µs one that did; memory 44 bytes a goroutine.
@@ -19,8 +19,8 @@ use crate::symbol::go::traceback::{is_system, runs_finalizers};
 use crate::symbol::go::{AddressHasher, GoSymbols};
 use crate::target::memory::RemoteMemory;
 
-/// Goroutines of one round: some MB of stacks.
-const BATCH: usize = 4096;
+/// Goroutines of one round.
+const BATCH: usize = 1024;
 /// The part of each stack that is read at first; it grows where that is seldom enough.
 const FIRST_WINDOW: u64 = 768;
 const MAX_FIRST_WINDOW: u64 = 8 << 10;

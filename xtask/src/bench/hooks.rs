@@ -23,17 +23,7 @@ pub fn rows(clock: Clock, quick: bool) -> Result<Vec<Row>> {
     let text = printed(&mut command)?;
     let row =
         text.lines().find(|line| line.starts_with("| default")).context("kernel_cost printed no row")?;
-    // A cell is `1.02 (0.94 to 1.25)`.
-    let cells: Vec<Vec<f64>> = row
-        .trim_matches('|')
-        .split('|')
-        .skip(1)
-        .map(|cell| {
-            cell.split(|c: char| !c.is_ascii_digit() && c != '.')
-                .filter_map(|word| word.parse().ok())
-                .collect()
-        })
-        .collect();
+    let cells = cells(row);
     let mut rows = Vec::new();
     for ((name, target, neighbour), pair) in LOOPS.into_iter().zip(cells.chunks(2)) {
         for (who, limit, cell) in [("target", target, pair.first()), ("neighbour", neighbour, pair.get(1))] {
@@ -47,6 +37,15 @@ pub fn rows(clock: Clock, quick: bool) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// The numbers of each cell behind the first; a cell is `1.02 (0.94 to 1.25)`.
+fn cells(row: &str) -> Vec<Vec<f64>> {
+    let numbers = |cell: &str| {
+        let words = cell.split(|c: char| !c.is_ascii_digit() && c != '.');
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    row.trim_matches([' ', '|']).split('|').skip(1).map(numbers).collect()
 }
 
 pub fn census(clock: Clock) -> Result<Row> {
@@ -72,4 +71,13 @@ fn printed(command: &mut Command) -> Result<String> {
         bail!("`{}` failed ({}): {}", run::shown(command), output.status, error.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cells_of_a_row() {
+        let row = "| default: waits and growth | 1.02 (0.94 to 1.25) | 1.03 (0.99 to 1.10) |";
+        assert_eq!(super::cells(row), [[1.02, 0.94, 1.25], [1.03, 0.99, 1.1]]);
+    }
 }

@@ -17,7 +17,7 @@ const RATE: &str = "2000";
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub fn rows(clock: Clock, observer: &Path, quick: bool) -> Result<Vec<Row>> {
-    let (pairs, seconds) = if quick { (2, 4) } else { (6, 7) };
+    let (pairs, seconds) = if quick { (3, 3) } else { (6, 7) };
     let program = checkout::build(clock)?;
     let mut checkout = Checkout::start(&program, true, 1, true)?;
     let (pid, address) = (checkout.pid(), checkout.address().to_owned());

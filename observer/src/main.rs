@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 use observer::command::{self, Usage, attach, doctor, snapshot};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
+    unblock_signals();
     log_to_stderr(arguments.verbose);
     let result = match arguments.command {
         Command::Attach(arguments) => attach::run(&arguments),
@@ -70,6 +72,14 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = writeln!(io::stderr(), "observer: {}", command::usage_line(&error.render().to_string()));
     }
     if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+}
+
+/// A parent that waits for signals with `sigwait` leaves them blocked in its children: Ctrl-C would do nothing.
+fn unblock_signals() {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    if let Err(error) = signals.thread_unblock() {
+        tracing::warn!(%error, "signals stay blocked: end observer with SIGKILL");
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use thiserror::Error;
 
 use crate::collect::process::ProcessReader;
-use crate::sample::{Sample, TargetInfo};
+use crate::sample::{GroupKind, Sample, TargetInfo};
 use crate::target::Target;
 use crate::target::identity::{IdentityError, Life};
 
@@ -62,7 +62,9 @@ impl Observer {
         let process = ProcessReader::open(pid)
             .map_err(|error| gone_or(pid, error.into()))
             .with_context(|| format!("reading the memory figures of pid {pid}"))?;
-        let native = Native::open(pid, options, &goroutines);
+        // A moment of a Go program seldom needs the kernel, and loading it costs more than the moment itself.
+        let ebpf = options.ebpf && (options.growth || !goroutines.is_go());
+        let native = Native::open(pid, &Options { ebpf, ..*options }, &goroutines);
         let first_page_faults = target.page_faults();
         Ok(Self {
             target,
@@ -112,7 +114,15 @@ impl Observer {
 
     /// A sample that stands alone: the heap of the largest groups is followed too.
     pub fn snapshot(&mut self) -> Result<Sample> {
-        let mut sample = self.measure().with_context(|| format!("reading pid {}", self.target.pid()))?;
+        let pid = self.target.pid();
+        let failed = || format!("reading pid {pid}");
+        let mut sample = self.measure().with_context(failed)?;
+        let has_threads = sample.groups.iter().any(|group| group.kind == GroupKind::Thread);
+        if self.options.ebpf && !self.native.uses_kernel() && has_threads {
+            // Threads that C code blocks: their stacks need registers that /proc does not give.
+            self.native = Native::open(pid, &self.options, &self.goroutines);
+            sample = self.measure().with_context(failed)?;
+        }
         self.heap.measure_largest(&mut self.goroutines, &sample);
         self.heap.apply(&mut sample.groups);
         sample.took_seconds = self.at_seconds() - sample.at_seconds;

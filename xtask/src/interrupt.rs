@@ -1,32 +1,26 @@
 //! Ctrl-C and SIGTERM, so that what xtask started is stopped before xtask ends.
 //!
-//! The signals are blocked and a thread waits for them: children are not affected, since the standard
-//! library gives each child an empty signal mask.
+//! A handler notes the signal and does nothing else. Blocking the signals instead would block them in every
+//! child too: the mask is inherited over exec, a handler is not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Starts to watch. Call it before any thread or child exists.
+/// Starts to watch.
 pub fn watch() {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
+    let flag = INTERRUPTED.get_or_init(Arc::default);
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Where it cannot be had, the signal keeps its usual effect.
+        let _ = flag::register(signal, Arc::clone(flag));
     }
-    if signals.thread_block().is_err() {
-        return; // then the signals keep their usual effect
-    }
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            INTERRUPTED.store(true, Ordering::SeqCst);
-        }
-    });
 }
 
 /// Whether one of the signals came.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
+    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::SeqCst))
 }

@@ -135,8 +135,12 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
                 root.truncated, root.sampled
             ));
         }
-        if let Some((each, error)) = measured.filter(|_| alone && certain) {
-            weigh(&mut held, &sum, each, error, cluster, collected);
+        if let Some((each, error)) = measured.filter(|_| alone) {
+            if certain {
+                weigh(&mut held, &sum, each, error, cluster, collected);
+            } else {
+                weigh_with_garbage(&mut held, &sum, each);
+            }
         }
     } else if let Some((each, error)) = measured.filter(|_| certain) {
         held.per_member = each.max(sum.stack);
@@ -179,6 +183,32 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
     held
 }
 
+/// Without a collection in the window differences are only an upper bound, garbage included. It bears out what the
+/// members hold through a global of theirs when it leaves room for all of that.
+fn weigh_with_garbage(held: &mut Holding, sum: &Direct, each: f64) {
+    let known = sum.stack + sum.heap;
+    let with_global = known + sum.also_global;
+    if sum.also_global >= 0.1 * known && each >= 0.75 * with_global {
+        count_global(
+            held,
+            sum,
+            &format!("memory in use grows by {} per member more, garbage included", bytes(each)),
+        );
+    }
+}
+
+/// What a global reaches too is the members' as well: a registry that they are never taken out of.
+fn count_global(held: &mut Holding, sum: &Direct, said: &str) {
+    let known = sum.stack + sum.heap;
+    held.per_member = known + sum.also_global;
+    held.heap = held.per_member - sum.stack;
+    held.source = "stack, heap reached only from them, and heap a global reaches too".to_owned();
+    held.evidence.push(format!(
+        "{said}: of what they hold, {} each is also reached from a global (a registry they are never taken out of?)",
+        bytes(sum.also_global)
+    ));
+}
+
 /// Direct evidence and differences, side by side.
 fn weigh(held: &mut Holding, sum: &Direct, each: f64, error: f64, cluster: &Cluster<'_>, collected: bool) {
     let known = sum.stack + sum.heap;
@@ -186,13 +216,7 @@ fn weigh(held: &mut Holding, sum: &Direct, each: f64, error: f64, cluster: &Clus
     let said = format!("memory in use grows by {} per member more {when} (± {})", bytes(each), bytes(error));
     let with_global = known + sum.also_global;
     if sum.also_global >= 0.1 * known && (each - with_global).abs() < (each - known).abs() {
-        held.per_member = with_global;
-        held.heap = held.per_member - sum.stack;
-        held.source = "stack, heap reached only from them, and heap a global reaches too".to_owned();
-        held.evidence.push(format!(
-            "{said}: of what they hold, {} each is also reached from a global (a registry they are never taken out of?)",
-            bytes(held.per_member - known)
-        ));
+        count_global(held, sum, &said);
     } else if (each - known).abs() <= (0.25 * known).max(2.5 * error) {
         held.evidence.push(format!("{said}, which agrees"));
     } else if each < known {

@@ -66,7 +66,10 @@ impl HeapKeepers {
     pub fn apply(&self, groups: &mut [Group]) {
         for group in groups {
             let Some(retained) = self.found.get(&group.id) else { continue };
-            let bytes = retained.exclusive_bytes_per_member * group.count as f64;
+            // What members share among themselves is theirs too, where the whole heap was followed.
+            let bytes = retained
+                .group_bytes
+                .map_or(retained.exclusive_bytes_per_member * group.count as f64, |bytes| bytes as f64);
             // A figure from outside: negative, endless or absurd ones are none.
             if bytes.is_finite() && (0.0..1e18).contains(&bytes) {
                 group.retained_bytes = Some(bytes as u64);

@@ -58,6 +58,11 @@ impl Native {
         }
     }
 
+    /// Whether eBPF is loaded, or was tried in vain.
+    pub fn uses_kernel(&self) -> bool {
+        self.kernel.is_some() || !self.degraded.is_empty()
+    }
+
     /// Takes what the kernel has put by.
     pub fn drain(&mut self) {
         let (Some((kernel, _)), Some(growth)) = (&mut self.kernel, &mut self.growth) else { return };

@@ -23,6 +23,9 @@ use goroutines::Goroutines;
 use heap::HeapKeepers;
 use native::Native;
 
+/// Following the heap of more goroutines than this costs more than the rest of a snapshot.
+const FOLLOWED_IN_SNAPSHOT: u64 = 20_000;
+
 /// What may be used for a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -32,6 +35,8 @@ pub struct Options {
     pub exact: bool,
     /// Sample page faults, to name what grew.
     pub growth: bool,
+    /// Follow the heap of groups in a snapshot whatever it costs.
+    pub retained: bool,
 }
 
 /// The target has exited: what was seen until then stands.
@@ -123,8 +128,14 @@ impl Observer {
             self.native = Native::open(pid, &self.options, &self.goroutines);
             sample = self.measure().with_context(failed)?;
         }
-        self.heap.measure_largest(&mut self.goroutines, &sample);
-        self.heap.apply(&mut sample.groups);
+        let cheap = sample.totals.goroutines.unwrap_or(0) <= FOLLOWED_IN_SNAPSHOT;
+        let followed = (self.options.retained || cheap)
+            && self.heap.measure_largest(&mut self.goroutines, &sample, self.options.retained);
+        if followed {
+            self.heap.apply(&mut sample.groups);
+        } else {
+            sample.degraded.push(degrade::retained());
+        }
         sample.took_seconds = self.at_seconds() - sample.at_seconds;
         Ok(sample)
     }

@@ -62,7 +62,7 @@ enum FailOn {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     check(arguments)?;
     let pid = find::find(&arguments.target)?;
-    let options = Options { ebpf: !arguments.no_ebpf, exact: arguments.exact, growth: true };
+    let options = Options { ebpf: !arguments.no_ebpf, exact: arguments.exact, growth: true, retained: true };
     let mut observer = Observer::attach(pid, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// How to write it: text and json hold everything; folded, pprof and svg hold the stacks
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Say what each group keeps on the Go heap, however long following it takes (at most some seconds)
+    #[arg(long)]
+    retained: bool,
     /// Do not load eBPF, also where it works
     #[arg(long)]
     no_ebpf: bool,
@@ -41,7 +44,8 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let pid = find::find(&arguments.target)?;
-    let options = Options { ebpf: !arguments.no_ebpf, exact: false, growth: false };
+    let options =
+        Options { ebpf: !arguments.no_ebpf, exact: false, growth: false, retained: arguments.retained };
     let mut observer = Observer::attach(pid, &options)?;
     let sample = observer.snapshot()?;
     let now = Timestamp::now();

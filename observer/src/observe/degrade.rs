@@ -57,6 +57,15 @@ pub fn growth(pid: u32, error: &io::Error) -> Degraded {
     }
 }
 
+pub fn retained() -> Degraded {
+    Degraded {
+        feature: "retained".to_owned(),
+        reason: "what groups keep on the heap was not followed: it would cost more than the snapshot"
+            .to_owned(),
+        remedy: "add --retained, or use attach".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::kernel;

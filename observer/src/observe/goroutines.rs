@@ -1,6 +1,7 @@
 //! The goroutine side of a target: a reader where the target is a Go program, a reason where it cannot be read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Exited;
 use super::degrade;
@@ -82,9 +83,9 @@ impl Goroutines {
     }
 
     /// What members of `groups` keep on the heap.
-    pub fn retained(&mut self, groups: &[GroupId]) -> BTreeMap<GroupId, Retained> {
+    pub fn retained(&mut self, groups: &[GroupId], time: Duration) -> BTreeMap<GroupId, Retained> {
         match self {
-            Self::Read(reader) => reader.retained(groups, RetainBudget::default()),
+            Self::Read(reader) => reader.retained(groups, RetainBudget { time, ..RetainBudget::default() }),
             Self::Refused(_) | Self::NotGo => BTreeMap::new(),
         }
     }

@@ -17,6 +17,9 @@ const LEAST_GROWTH: u64 = 8;
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 /// The share of one core that following may take: one part in so many.
 const CPU_SHARE: u32 = 100;
+/// The longest that following may take, and the longest in a snapshot that nobody asked to follow anything.
+const LONG: Duration = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(250);
 /// Groups whose first size is remembered.
 const REMEMBERED: usize = 10_000;
 
@@ -51,15 +54,21 @@ impl HeapKeepers {
             .collect();
         grown.sort_unstable_by(|left, right| right.cmp(left));
         let ids: Vec<GroupId> = grown.into_iter().map(|(_, id)| id).take(GROUPS).collect();
-        self.follow(goroutines, &ids);
+        self.follow(goroutines, &ids, LONG);
     }
 
-    /// Follows the largest groups.
-    pub fn measure_largest(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+    /// Follows the largest groups, at any price or for a moment only; whether all of their heap was followed.
+    pub fn measure_largest(
+        &mut self,
+        goroutines: &mut Goroutines,
+        sample: &Sample,
+        at_any_price: bool,
+    ) -> bool {
         let mut largest: Vec<&Group> = goroutine_groups(sample).collect();
         largest.sort_by_key(|group| std::cmp::Reverse(group.count));
         let ids: Vec<GroupId> = largest.into_iter().map(|group| group.id).take(GROUPS).collect();
-        self.follow(goroutines, &ids);
+        self.follow(goroutines, &ids, if at_any_price { LONG } else { MOMENT });
+        at_any_price || self.found.values().all(|found| found.group_bytes.is_some())
     }
 
     /// Writes what was found into the groups.
@@ -78,12 +87,12 @@ impl HeapKeepers {
         }
     }
 
-    fn follow(&mut self, goroutines: &mut Goroutines, ids: &[GroupId]) {
+    fn follow(&mut self, goroutines: &mut Goroutines, ids: &[GroupId], time: Duration) {
         if ids.is_empty() {
             return;
         }
         let started = Instant::now();
-        self.found.extend(goroutines.retained(ids));
+        self.found.extend(goroutines.retained(ids, time));
         let cost = started.elapsed();
         tracing::debug!(groups = ids.len(), ?cost, "followed the heap of groups");
         self.not_before = Some(Instant::now() + LEAST_PAUSE.max(cost * CPU_SHARE));

@@ -2,6 +2,7 @@
 //!
 //! Takes a diagnosis or a snapshot, gives text wrapped to the style's width.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::escape::escape;
@@ -64,18 +65,27 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
 
 /// The largest sites, each from where the target's own code comes in; what is a hundredth of the largest is left out.
 fn growth_sites(sites: &[GrowthSite]) -> Vec<String> {
-    let most = sites.iter().map(|site| site.bytes).max().unwrap_or(0);
-    let worth = sites.iter().filter(|site| site.bytes >= most / 50);
-    worth
-        .take(5)
-        .map(|site| {
-            // From the allocator's door on: what is inside it is the same for every site.
-            let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
-            let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
-            let place = if names.is_empty() { "(no stack)".to_owned() } else { names.join(" < ") };
-            format!("{} by {}: {place}", bytes(site.bytes as f64), escape(&site.via))
-        })
-        .collect()
+    // Sites that differ only inside the allocator read the same.
+    let mut sums: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for site in sites {
+        let sum = sums.entry((&site.via, growth_place(site))).or_default();
+        *sum = sum.saturating_add(site.bytes);
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let most = sums.first().map_or(0, |(_, bytes)| *bytes);
+    let worth = sums.into_iter().filter(|(_, bytes)| *bytes >= most / 50);
+    let line = |((via, place), sum): ((&str, String), u64)| {
+        format!("{} by {}: {place}", bytes(sum as f64), escape(via))
+    };
+    worth.take(5).map(line).collect()
+}
+
+fn growth_place(site: &GrowthSite) -> String {
+    // From the allocator's door on: what is inside it is the same for every site.
+    let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
+    let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
+    if names.is_empty() { "(no stack)".to_owned() } else { names.join(" < ") }
 }
 
 /// What the target asked of the kernel, in a line or two.

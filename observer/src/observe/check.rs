@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::collect::go::{GoError, GoReader};
-use crate::kernel::features::{Feature, State as HookState};
+use crate::kernel::features::{Feature, State as HookState, missing_capabilities};
 use crate::kernel::{Kernel, KernelOptions};
 use crate::target::Target;
 
@@ -44,11 +44,11 @@ impl Finding {
     }
 }
 
-/// The capabilities that observer uses, by their bit (include/uapi/linux/capability.h).
-const CAPABILITIES: [(u32, &str, &str); 3] = [
-    (19, "CAP_SYS_PTRACE", "reading processes of other users"),
-    (39, "CAP_BPF", "loading eBPF"),
-    (38, "CAP_PERFMON", "eBPF that reads processes, and page-fault events"),
+/// What observer does with each capability.
+const CAPABILITIES: [(&str, &str); 3] = [
+    ("CAP_SYS_PTRACE", "reading processes of other users"),
+    ("CAP_BPF", "loading eBPF"),
+    ("CAP_PERFMON", "eBPF that reads processes, and page-fault events"),
 ];
 
 /// The machine, the kernel and our own rights.
@@ -113,15 +113,11 @@ fn kernel_version() -> Finding {
 }
 
 fn capabilities() -> Vec<Finding> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-    // CAP_SYS_ADMIN stands for the two newer ones.
-    let admin = effective & 1 << 21 != 0;
+    let missing = missing_capabilities();
     CAPABILITIES
         .into_iter()
-        .map(|(bit, name, purpose)| {
-            if effective & 1 << bit != 0 || (admin && bit != 19) {
+        .map(|(name, purpose)| {
+            if !missing.contains(&name) {
                 Finding::good(name, purpose)
             } else {
                 Finding::degraded(

@@ -38,13 +38,17 @@ impl HeapKeepers {
         let now = Instant::now();
         let not_before = *self.not_before.get_or_insert(now + LEAST_PAUSE);
         if now >= not_before {
-            self.refresh_now(goroutines, sample);
+            self.follow_grown(goroutines, sample);
         }
     }
 
     /// Follows the groups that have grown.
     pub fn refresh_now(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
         self.remember(sample);
+        self.follow_grown(goroutines, sample);
+    }
+
+    fn follow_grown(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
         let mut grown: Vec<(u64, GroupId)> = goroutine_groups(sample)
             .filter_map(|group| {
                 let first = self.first_count.get(&group.id)?;

@@ -25,7 +25,8 @@ fn names_that_are_none_or_of_several() {
 
     let directory = tempfile::tempdir().unwrap();
     let twin = directory.path().join("obs-test-twin");
-    fs::copy("/bin/sleep", &twin).unwrap();
+    // No copy: a file that was just written is busy while another test forks.
+    std::os::unix::fs::symlink("/bin/sleep", &twin).unwrap();
     let victims = [(); 2].map(|()| Victim::start(Command::new(&twin).arg("60")));
     let ran = run(&mut observer(&["snapshot", "obs-test-twin"]));
     assert_eq!(ran.code, Some(1));
@@ -125,8 +126,11 @@ fn doctor_gives_a_line_each_and_the_exit_code_of_the_worst() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
-    let mut child = observer(&["doctor"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
+    // A pipe's other end may live on for a moment in what another test forks; a socket that is shut down does not.
+    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    reader.shutdown(std::net::Shutdown::Both).unwrap();
+    let writer = Stdio::from(std::os::fd::OwnedFd::from(writer));
+    let child = observer(&["doctor"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     let ran = support::Ran::of(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }

@@ -12,3 +12,4 @@ pub mod sample;
 pub mod symbol;
 pub mod target;
 pub mod tell;
+pub mod timeline;

@@ -1,4 +1,8 @@
 //! What was found, told: to a person, a tool, a terminal. Never looks behind a diagnosis and the last sample.
 
+pub mod alert;
+pub mod board;
+pub mod metrics;
 pub mod report;
 pub mod terminal;
+pub mod web;

@@ -1,0 +1,1 @@
+//! Alerts of observer's own, for those without Prometheus.

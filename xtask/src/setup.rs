@@ -5,6 +5,7 @@ mod debian;
 mod deny;
 mod ebpf;
 mod go;
+mod monitoring;
 mod qemu;
 
 use std::process::Command;
@@ -131,7 +132,10 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
     }
     match purpose {
         Purpose::Demo => needs.push(go::any()?),
-        Purpose::Test => needs.extend(go::each()?),
+        Purpose::Test => {
+            needs.extend(go::each()?);
+            needs.extend(monitoring::each());
+        }
         Purpose::Vm => {
             needs.push(go::any()?);
             needs.extend(qemu::each());
@@ -139,6 +143,7 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::Lint => needs.push(deny::cargo_deny()),
         Purpose::All => {
             needs.extend(go::each()?);
+            needs.extend(monitoring::each());
             needs.push(deny::cargo_deny());
         }
     }

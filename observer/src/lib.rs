@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod observe;
 pub mod sample;
 pub mod symbol;
+pub mod systemd;
 pub mod target;
 pub mod tell;
 pub mod timeline;

@@ -258,7 +258,6 @@ async fn accept(
                     io::ErrorKind::ConnectionAborted
                         | io::ErrorKind::ConnectionReset
                         | io::ErrorKind::NotConnected
-                        | io::ErrorKind::InvalidInput
                 ) => {}
             Err(error) => {
                 if !failing {

@@ -8,6 +8,8 @@ pub mod auth;
 pub mod limits;
 pub mod page;
 pub mod server;
+pub mod tls;
+pub mod web_config;
 
 use std::sync::Arc;
 

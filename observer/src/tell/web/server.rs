@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,23 +21,28 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate as _};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::auth::{Connection, Gate, admitted};
 use super::limits::{Limits, Patient, bounded};
+use super::web_config::{Watched, WebConfigError};
 use super::{Shown, TELEMETRY_PATH, routes};
 
 /// For a request's head to arrive, and for a connection to be idle.
 const HEAD: Duration = Duration::from_secs(30);
+/// For a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis is an HTTPS server: begin the address with https://\n";
 /// For answers that are under way when we stop.
 const GRACE: Duration = Duration::from_secs(3);
 /// Of a request's head, and of what is buffered for a slow reader beside the answer itself.
@@ -54,6 +60,8 @@ pub struct Options {
     pub max_requests: usize,
     /// Connections open at a time. More wait to be accepted.
     pub max_connections: usize,
+    /// TLS and passwords, in the exporters' usual format.
+    pub web_config_file: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -63,6 +71,7 @@ impl Default for Options {
             telemetry_path: TELEMETRY_PATH.to_owned(),
             max_requests: 40,
             max_connections: 128,
+            web_config_file: None,
         }
     }
 }
@@ -79,6 +88,8 @@ pub enum ServeError {
         "the telemetry path {0:?} must begin with / and be a path of plain letters that no other page has"
     )]
     TelemetryPath(String),
+    #[error(transparent)]
+    Config(#[from] WebConfigError),
     #[error("starting the web server: {0}")]
     Start(#[from] io::Error),
 }
@@ -167,6 +178,7 @@ pub async fn serve(
 struct Prepared {
     listeners: Vec<tokio::net::TcpListener>,
     service: TowerToHyperService<Router>,
+    config: Option<Arc<Watched>>,
     connections: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
@@ -176,26 +188,31 @@ impl Prepared {
         if !is_free_path(&options.telemetry_path) {
             return Err(ServeError::TelemetryPath(options.telemetry_path));
         }
-        let gate = Arc::new(Gate::new(&shown.external_url));
+        let config = match &options.web_config_file {
+            Some(path) => Some(Arc::new(Watched::open(path)?)),
+            None => None,
+        };
+        let gate = Arc::new(Gate::new(&shown.external_url, config.clone()));
         let limits = Arc::new(Limits::new(options.max_requests, stop.clone()));
         let router = router(shown, &options.telemetry_path, limits, gate);
         let mut listeners = Vec::with_capacity(options.listeners.len());
         for listener in options.listeners {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            announce(listener.local_addr()?);
+            announce(listener.local_addr()?, config.as_deref());
             listeners.push(listener);
         }
         Ok(Self {
             listeners,
             service: TowerToHyperService::new(router),
+            config,
             connections: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             stop,
         })
     }
 
     async fn run(self) {
-        let Self { listeners, service, connections, mut stop } = self;
+        let Self { listeners, service, config, connections, mut stop } = self;
         let graceful = GracefulShutdown::new();
         let mut accepting = JoinSet::new();
         let (opened, mut incoming) = tokio::sync::mpsc::channel(1);
@@ -209,9 +226,9 @@ impl Prepared {
                 // Whoever could stop us being gone is a stop too.
                 _ = stop.wait_for(|stop| *stop) => break,
                 Some((stream, local, permit)) = incoming.recv() => {
-                    let (service, watcher) = (service.clone(), graceful.watcher());
+                    let (service, config, watcher) = (service.clone(), config.clone(), graceful.watcher());
                     open.spawn(async move {
-                        converse(Patient::new(stream), Connection { local, tls: false }, service, watcher).await;
+                        greet(stream, local, config.as_ref(), service, watcher).await;
                         drop(permit);
                     });
                 }
@@ -270,12 +287,49 @@ async fn accept(
     }
 }
 
+/// Agrees on TLS where that is asked for.
+async fn greet(
+    stream: TcpStream,
+    local: SocketAddr,
+    config: Option<&Arc<Watched>>,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+) {
+    let tls = match config {
+        Some(config) => config.current().await.tls.clone(),
+        None => None,
+    };
+    let Some(tls) = tls else {
+        return converse(Patient::new(stream), Connection { local, tls: false }, service, watcher).await;
+    };
+    let agreed = timeout(HANDSHAKE, async {
+        if speaks_plainly(&stream).await? {
+            // Read first: a connection closed with something unread is reset, and the answer with it.
+            let _ = stream.try_read(&mut [0; BUFFER]);
+            stream.try_write(PLAIN)?;
+            return Err(io::Error::other("no TLS"));
+        }
+        TlsAcceptor::from(tls).accept(Patient::new(stream)).await
+    });
+    match agreed.await {
+        Ok(Ok(stream)) => converse(stream, Connection { local, tls: true }, service, watcher).await,
+        Ok(Err(error)) => tracing::debug!("TLS handshake on {local}: {error}"),
+        Err(_) => tracing::debug!("TLS handshake on {local}: timed out"),
+    }
+}
+
+/// The first byte is that of a method: who came forgot the s of https.
+async fn speaks_plainly(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 1];
+    Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase())
+}
+
 /// One connection to its end.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     connection: Connection,
     service: TowerToHyperService<Router>,
-    watcher: hyper_util::server::graceful::Watcher,
+    watcher: Watcher,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection);
@@ -324,9 +378,12 @@ fn is_free_path(path: &str) -> bool {
         && !["/api/", "/targets/"].iter().any(|taken| path.starts_with(taken))
 }
 
-fn announce(address: SocketAddr) {
-    tracing::info!("listening on http://{address}");
-    if !address.ip().to_canonical().is_loopback() {
+fn announce(address: SocketAddr, config: Option<&Watched>) {
+    let config = config.map(Watched::in_force);
+    let secure = config.as_ref().is_some_and(|config| config.tls.is_some());
+    tracing::info!("listening on {}://{address}", if secure { "https" } else { "http" });
+    let guarded = config.as_ref().is_some_and(|config| config.keeps_strangers_out());
+    if !address.ip().to_canonical().is_loopback() && !guarded {
         tracing::warn!(
             "everybody who reaches {address} can read what is observed: ask for a password or a certificate with \
              --web.config.file, or listen on 127.0.0.1"

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::observe::KernelSource;
 use crate::tell::report::escape::harmful;
 
 /// What `--version` prints behind the name.
@@ -17,6 +18,11 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (with eBPF)");
 #[cfg(not(observer_ebpf))]
 pub const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (built without eBPF: ", env!("OBSERVER_EBPF_MISSING"), ")");
+
+/// The kernel's half for one target, unless it is not wanted.
+fn kernel_source(no_ebpf: bool) -> KernelSource {
+    if no_ebpf { KernelSource::Off } else { KernelSource::Load }
+}
 
 /// A duration as people write it: `60s`, `1m30s`, `500ms`.
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -18,7 +18,7 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
-pub use history::{GroupPoint, GroupSeries, History, MemoryPoint};
+pub use history::{Bounds, GroupPoint, GroupSeries, History, MemoryPoint};
 pub use memory::MemoryTrend;
 pub use verdict::diagnose;
 

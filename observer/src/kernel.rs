@@ -11,6 +11,7 @@ mod growth;
 pub mod layout;
 mod lifecycle;
 mod mapped;
+pub mod shared;
 mod sys;
 mod targets;
 mod waits;
@@ -34,6 +35,7 @@ pub use features::Features;
 pub use growth::Fault;
 pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
 pub use observer_common::waits::ExactWaits;
+pub use shared::{Seat, SharedKernel};
 pub use targets::TargetHandle;
 
 /// What to load.

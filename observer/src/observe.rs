@@ -9,13 +9,15 @@ mod goroutines;
 mod heap;
 mod native;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use thiserror::Error;
 
 use crate::collect::process::ProcessReader;
-use crate::sample::{GroupKind, Sample, TargetInfo};
+use crate::kernel::{Fault, SharedKernel};
+use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
 use crate::target::Target;
 use crate::target::identity::{IdentityError, Life};
 
@@ -26,11 +28,20 @@ use native::Native;
 /// Following the heap of more goroutines than this costs more than the rest of a snapshot.
 const FOLLOWED_IN_SNAPSHOT: u64 = 20_000;
 
+/// Where the kernel's half comes from.
+#[derive(Clone)]
+pub enum KernelSource {
+    /// Nowhere: what can be read without eBPF is.
+    Off,
+    /// Loaded for this target alone.
+    Load,
+    /// Loaded already for many targets, or why it could not be. Whoever loaded it drains it.
+    Shared(Result<Arc<SharedKernel>, Degraded>),
+}
+
 /// What may be used for a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Load eBPF where the kernel lets us.
-    pub ebpf: bool,
     /// Trace each futex and memory call, which slows every syscall of the machine.
     pub exact: bool,
     /// Sample page faults, to name what grew.
@@ -51,6 +62,7 @@ pub struct Observer {
     began: Instant,
     generation: u32,
     options: Options,
+    kernel: KernelSource,
     first_page_faults: u64,
     process: ProcessReader,
     goroutines: Goroutines,
@@ -60,7 +72,7 @@ pub struct Observer {
 
 impl Observer {
     /// Attaches to `pid` (in observer's PID namespace). The target notices nothing.
-    pub fn attach(pid: u32, options: &Options) -> Result<Self> {
+    pub fn attach(pid: u32, options: &Options, kernel: KernelSource) -> Result<Self> {
         let target = Target::open(pid)?;
         let mut info = target.info();
         let goroutines = Goroutines::open(pid, &mut info);
@@ -68,8 +80,9 @@ impl Observer {
             .map_err(|error| gone_or(pid, error.into()))
             .with_context(|| format!("reading the memory figures of pid {pid}"))?;
         // A moment of a Go program seldom needs the kernel, and loading it costs more than the moment itself.
-        let ebpf = options.ebpf && (options.growth || !goroutines.is_go());
-        let native = Native::open(pid, &Options { ebpf, ..*options }, &goroutines);
+        let unneeded = goroutines.is_go() && !options.growth;
+        let now = if unneeded { &KernelSource::Off } else { &kernel };
+        let native = Native::open(pid, options, now, &goroutines);
         let first_page_faults = target.page_faults();
         Ok(Self {
             target,
@@ -78,6 +91,7 @@ impl Observer {
             began: Instant::now(),
             generation: 0,
             options: *options,
+            kernel,
             process,
             goroutines,
             heap: HeapKeepers::default(),
@@ -97,6 +111,16 @@ impl Observer {
     /// Takes what the kernel has put by, so that its buffer does not fill up; cheap, to be called between samples.
     pub fn drain(&mut self) {
         self.native.drain();
+    }
+
+    /// Notes page faults of the target that somebody else took from the kernel.
+    pub fn record(&mut self, faults: &[Fault]) {
+        self.native.record(faults);
+    }
+
+    /// The share of one core that may go into following the heap.
+    pub fn set_heap_share(&mut self, share: f64) {
+        self.heap.set_share(share);
     }
 
     /// One moment of the target.
@@ -123,9 +147,9 @@ impl Observer {
         let failed = || format!("reading pid {pid}");
         let mut sample = self.measure().with_context(failed)?;
         let has_threads = sample.groups.iter().any(|group| group.kind == GroupKind::Thread);
-        if self.options.ebpf && !self.native.uses_kernel() && has_threads {
+        if !matches!(self.kernel, KernelSource::Off) && !self.native.uses_kernel() && has_threads {
             // Threads that C code blocks: their stacks need registers that /proc does not give.
-            self.native = Native::open(pid, &self.options, &self.goroutines);
+            self.native = Native::open(pid, &self.options, &self.kernel, &self.goroutines);
             sample = self.measure().with_context(failed)?;
         }
         let cheap = sample.totals.goroutines.unwrap_or(0) <= FOLLOWED_IN_SNAPSHOT;
@@ -175,8 +199,10 @@ impl Observer {
         self.info = self.target.info();
         self.goroutines = Goroutines::open(pid, &mut self.info);
         self.process = ProcessReader::open(pid)?;
-        self.native = Native::open(pid, &self.options, &self.goroutines);
-        self.heap = HeapKeepers::default();
+        self.native.leave();
+        self.native = Native::open(pid, &self.options, &self.kernel, &self.goroutines);
+        self.heap.forget();
+        self.first_page_faults = self.target.page_faults();
         self.generation += 1;
         Ok(())
     }

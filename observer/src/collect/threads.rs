@@ -18,6 +18,7 @@ use crate::sample::{Degraded, Frame, Group, GroupId, GroupKind, Losses, WaitsOn}
 use crate::symbol::cache::Cache;
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
+use crate::target::memory::RemoteMemory;
 
 pub mod futex;
 pub mod identity;
@@ -61,8 +62,6 @@ pub struct Visit {
     pub ip: u64,
     pub sp: u64,
     pub bp: Option<u64>,
-    /// Return addresses the kernel walked already, without `ip`; empty where it did not.
-    pub frames: Vec<u64>,
 }
 
 impl Visit {
@@ -77,7 +76,6 @@ impl Visit {
             ip: record.ip,
             sp: record.sp,
             bp: Some(record.bp),
-            frames: record.frames.clone(),
         })
     }
 }
@@ -109,6 +107,8 @@ pub struct ThreadReader {
     pid: u32,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
+    /// For code that has no call frame information and keeps frame pointers.
+    frame_pointers: unwind::FramePointers,
     maps: Vec<Mapping>,
     /// Path and inode of the executable of a Go program.
     go_file: Option<(String, u64)>,
@@ -168,6 +168,7 @@ impl ThreadReader {
             pid,
             symbolizer,
             unwinder: Box::new(unwind::dwarf::CallFrames::new(pid)),
+            frame_pointers: unwind::FramePointers::new(RemoteMemory::new(pid)),
             maps: Vec::new(),
             go_file,
             pagemap: Pagemap::open(pid).ok(),
@@ -264,6 +265,7 @@ impl ThreadReader {
             && maps != self.maps
         {
             self.unwinder.remap(&maps);
+            self.frame_pointers.remap(&maps);
             self.maps = maps;
         }
     }
@@ -292,9 +294,11 @@ impl ThreadReader {
         for (visit, wait, before) in moved {
             let registers = Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp };
             let mut stack = self.unwinder.unwind(&registers);
-            if stack.end != End::Root && stack.addresses.len() <= visit.frames.len() {
-                stack.addresses = std::iter::once(visit.ip).chain(visit.frames.iter().copied()).collect();
-                stack.addresses.truncate(unwind::MAX_FRAMES);
+            if stack.end != End::Root {
+                let chain = self.frame_pointers.unwind(&registers);
+                if chain.addresses.len() > stack.addresses.len() {
+                    stack.addresses = chain.addresses;
+                }
             }
             // It slept when the census came by; the stack is that sleep's only if it sleeps it still.
             if !procfs::still_there(self.pid, visit) {

@@ -62,8 +62,8 @@ enum FailOn {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     check(arguments)?;
     let pid = find::find(&arguments.target)?;
-    let options = Options { ebpf: !arguments.no_ebpf, exact: arguments.exact, growth: true, retained: true };
-    let mut observer = Observer::attach(pid, &options)?;
+    let options = Options { exact: arguments.exact, growth: true, retained: true };
+    let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -45,8 +45,8 @@ enum Format {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let pid = find::find(&arguments.target)?;
     let options =
-        Options { ebpf: !arguments.no_ebpf, exact: false, growth: false, retained: arguments.retained };
-    let mut observer = Observer::attach(pid, &options)?;
+        Options { exact: false, growth: false, retained: arguments.retained };
+    let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
     let sample = observer.snapshot()?;
     let now = Timestamp::now();
     let taken_at = now.round(Unit::Second).unwrap_or(now).to_string();

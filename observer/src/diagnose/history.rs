@@ -9,14 +9,45 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::sample::{Degraded, Group, GroupId, Growth, Losses, Memory, Sample, Totals, Waits};
 
-/// Points of the memory curve.
-const MEMORY_POINTS: usize = 1_000;
-/// Groups followed at once.
-const GROUPS: usize = 3_000;
-/// Points of one group.
-const GROUP_POINTS: usize = 240;
-/// Points of all groups together.
-const ALL_POINTS: usize = 60_000;
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// What is older than this many seconds is forgotten.
+    pub window_seconds: f64,
+    /// Points of the memory curve.
+    pub memory_points: usize,
+    /// Groups followed at once.
+    pub groups: usize,
+    /// Points of one group.
+    pub group_points: usize,
+    /// Points of all groups together.
+    pub points: usize,
+}
+
+impl Default for Bounds {
+    /// One target, watched for as long as somebody sits before it.
+    fn default() -> Self {
+        Self {
+            window_seconds: f64::INFINITY,
+            memory_points: 1_000,
+            groups: 3_000,
+            group_points: 240,
+            points: 60_000,
+        }
+    }
+}
+
+impl Bounds {
+    /// One of many targets, watched for months: a leak of hours shows, and all of it is below 1 MB.
+    pub const RESIDENT: Self = Self {
+        window_seconds: 6.0 * 3600.0,
+        memory_points: 600,
+        groups: 1_000,
+        group_points: 120,
+        points: 10_000,
+    };
+}
+
 /// No observation lasts longer (30 years); a time beyond it is none.
 const LATEST: f64 = 1e9;
 /// Names of losses kept: a fixed set in practice, bounded because recordings are read too.
@@ -58,7 +89,7 @@ impl GroupSeries {
         self.points.last().copied().unwrap_or_default()
     }
 
-    fn push(&mut self, point: GroupPoint) {
+    fn push(&mut self, point: GroupPoint, most: usize) {
         if let [.., before, last] = self.points.as_mut_slice()
             && (before.count, before.joined, before.left) == (last.count, last.joined, last.left)
             && (last.count, last.joined, last.left) == (point.count, point.joined, point.left)
@@ -67,7 +98,7 @@ impl GroupSeries {
             return;
         }
         self.points.push(point);
-        if self.points.len() > GROUP_POINTS {
+        if self.points.len() > most {
             thin(&mut self.points);
         }
     }
@@ -76,6 +107,7 @@ impl GroupSeries {
 /// The samples of one target, condensed.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    bounds: Bounds,
     memory: Vec<MemoryPoint>,
     groups: HashMap<GroupId, GroupSeries>,
     points: usize,
@@ -96,6 +128,10 @@ pub struct History {
 impl History {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub fn within(bounds: Bounds) -> Self {
+        Self { bounds, ..Self::default() }
     }
 
     /// Adds a moment. One that is not later than the last is counted as lost, not believed.
@@ -119,7 +155,7 @@ impl History {
         let Sample { at_seconds, generation, memory, groups, totals, waits, growth, degraded, .. } = sample;
         self.generation = generation;
         self.memory.push(MemoryPoint { at: at_seconds, memory });
-        if self.memory.len() > MEMORY_POINTS {
+        if self.memory.len() > self.bounds.memory_points {
             thin_memory(&mut self.memory);
         }
         let truncated = totals.members_left_out > 0 || totals.groups > groups.len() as u64;
@@ -130,6 +166,7 @@ impl History {
         self.degraded = degraded;
         self.last_at = at_seconds;
         self.samples += 1;
+        self.forget_old();
     }
 
     /// The target is gone; what was seen stands.
@@ -237,6 +274,7 @@ impl History {
     fn push_groups(&mut self, at: f64, groups: Vec<Group>, truncated: bool) {
         let first_sample = self.samples == 0;
         let previous_at = self.last_at;
+        let most = self.bounds.group_points;
         for series in self.groups.values_mut() {
             series.present = false;
         }
@@ -260,7 +298,7 @@ impl History {
             match self.groups.get_mut(&id) {
                 Some(series) => {
                     let length = series.points.len();
-                    series.push(next_point(at, series.last(), &group));
+                    series.push(next_point(at, series.last(), &group), most);
                     self.points = (self.points + series.points.len()).saturating_sub(length);
                     series.present = true;
                     series.knows_ended |= group.ended.is_some();
@@ -292,37 +330,61 @@ impl History {
     /// A group that the sample does not list has no members, unless the sample was cut to its largest groups.
     fn mark_absent(&mut self, at: f64, truncated: bool) {
         let mut added = 0;
+        let most = self.bounds.group_points;
         for series in self.groups.values_mut().filter(|series| !series.present) {
             let last = series.last();
             if truncated || last.count == 0 {
                 continue;
             }
             let length = series.points.len();
-            series.push(GroupPoint {
+            let none = GroupPoint {
                 at,
                 count: 0,
                 left: last.left.saturating_add(last.count),
                 ended: last.ended.saturating_add(last.count),
                 ..last
-            });
+            };
+            series.push(none, most);
             added += series.points.len().saturating_sub(length);
         }
         self.points += added;
     }
 
+    /// Drops what has left the window. A tenth at a time, so that it is seldom done; the counters of a group are
+    /// differences between its points, so none of them need to change.
+    fn forget_old(&mut self) {
+        let window = self.bounds.window_seconds;
+        if self.last_at - self.first_at <= window * 1.1 {
+            return;
+        }
+        let from = self.last_at - window;
+        self.memory.retain(|point| point.at >= from);
+        self.groups.retain(|_, series| {
+            // The last point before the window says how it began.
+            let begin = series.points.partition_point(|point| point.at < from).saturating_sub(1);
+            series.points.drain(..begin);
+            if let Some(first) = series.points.first_mut() {
+                first.at = first.at.max(from);
+            }
+            series.present || series.points.len() > 1
+        });
+        self.points = self.groups.values().map(|series| series.points.len()).sum();
+        self.first_at = from;
+    }
+
     fn bound(&mut self) {
-        if self.groups.len() > GROUPS {
+        if self.groups.len() > self.bounds.groups {
             let mut sizes: Vec<(bool, u64, GroupId)> =
                 self.groups.iter().map(|(id, s)| (s.present, s.last().count, *id)).collect();
             sizes.sort_unstable();
-            let excess = self.groups.len() - GROUPS * 9 / 10;
+            let excess = self.groups.len() - self.bounds.groups * 9 / 10;
             for (_, _, id) in sizes.into_iter().take(excess) {
                 self.groups.remove(&id);
             }
             self.lose("groups_forgotten", excess as u64);
             self.points = self.groups.values().map(|s| s.points.len()).sum();
         }
-        if self.points > ALL_POINTS {
+        if self.points > self.bounds.points {
             // Small groups lose resolution first; if all are large, all do.
             let mut counts: Vec<u64> = self.groups.values().map(|s| s.last().count).collect();
             counts.sort_unstable_by(|a, b| b.cmp(a));
@@ -332,7 +394,7 @@ impl History {
                 thin(&mut series.points);
             }
             self.points = self.groups.values().map(|s| s.points.len()).sum();
-            if self.points > ALL_POINTS {
+            if self.points > self.bounds.points {
                 for series in self.groups.values_mut().filter(|s| s.points.len() > 8) {
                     thin(&mut series.points);
                 }
@@ -445,8 +507,8 @@ mod tests {
         }
         let points: usize = history.groups().map(|s| s.points.len()).sum();
         assert_eq!(points, history.points);
-        assert!(points <= ALL_POINTS, "{points}");
-        assert!(history.memory().len() <= MEMORY_POINTS);
+        assert!(points <= Bounds::default().points, "{points}");
+        assert!(history.memory().len() <= Bounds::default().memory_points);
         for series in history.groups() {
             assert!(series.points.is_sorted_by(|a, b| a.at < b.at && a.joined <= b.joined));
         }
@@ -462,7 +524,7 @@ mod tests {
                 .collect();
             history.push(sample(second as f64, &groups));
         }
-        assert!(history.groups().count() <= GROUPS);
+        assert!(history.groups().count() <= Bounds::default().groups);
         assert!(history.group(GroupId(7_777_777)).is_some());
         assert!(history.losses().contains_key("groups_forgotten"));
     }
@@ -475,6 +537,24 @@ mod tests {
         history.push(sample(f64::NAN, &[(1, 9, 0, 0)]));
         assert_eq!(history.samples(), 1);
         assert_eq!(history.losses()["samples_out_of_order"], 2);
+    }
+
+    #[test]
+    fn what_left_the_window_is_forgotten() {
+        let mut history = History::within(Bounds { window_seconds: 100.0, ..Bounds::default() });
+        for second in 0..1_000u64 {
+            let mut groups = vec![(1, 10 + second, 1, 0)];
+            groups.extend((second < 500).then_some((2, 5, 0, 0)));
+            history.push(sample(second as f64, &groups));
+        }
+        assert!((100.0..=111.0).contains(&history.window_seconds()), "{}", history.window_seconds());
+        assert!(history.memory().iter().all(|point| point.at >= history.first_at()));
+        let series = history.group(GroupId(1)).unwrap();
+        let (first, last) = (series.points[0], series.last());
+        assert!(first.at >= history.first_at() && series.points.is_sorted_by(|a, b| a.at <= b.at));
+        assert_eq!(last.joined - first.joined, last.count - first.count);
+        assert!(history.group(GroupId(2)).is_none());
+        assert_eq!(history.points, history.groups().map(|s| s.points.len()).sum::<usize>());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Following the heap of a group costs milliseconds to a second, so only groups that grow are followed,
 //! and only so often that it takes one per cent of one core.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::goroutines::Goroutines;
@@ -15,23 +15,49 @@ const GROUPS: usize = 6;
 const LEAST_GROWTH: u64 = 8;
 /// Not more often, however cheap.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
-/// The share of one core that following may take: one part in so many.
-const CPU_SHARE: u32 = 100;
+/// The share of one core that following may take, where nobody says otherwise.
+const CPU_SHARE: f64 = 0.01;
+/// However small the share: who holds what is asked again after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// The longest that following may take, and the longest in a snapshot that nobody asked to follow anything.
 const LONG: Duration = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(250);
 /// Groups whose first size is remembered.
 const REMEMBERED: usize = 10_000;
+/// Groups whose heap is remembered; beyond it those that are gone are forgotten.
+const FOUND: usize = 500;
 
-#[derive(Default)]
 pub struct HeapKeepers {
+    share: f64,
     generation: u32,
     first_count: HashMap<GroupId, u64>,
     found: HashMap<GroupId, Retained>,
     not_before: Option<Instant>,
 }
 
+impl Default for HeapKeepers {
+    fn default() -> Self {
+        Self {
+            share: CPU_SHARE,
+            generation: 0,
+            first_count: HashMap::new(),
+            found: HashMap::new(),
+            not_before: None,
+        }
+    }
+}
+
 impl HeapKeepers {
+    /// The share of one core that following may take.
+    pub fn set_share(&mut self, share: f64) {
+        self.share = share;
+    }
+
+    /// Another program begins.
+    pub fn forget(&mut self) {
+        *self = Self { share: self.share, ..Self::default() };
+    }
+
     /// Follows the groups that have grown, if it is time again.
     pub fn refresh(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
         self.remember(sample);
@@ -58,6 +84,10 @@ impl HeapKeepers {
             .collect();
         grown.sort_unstable_by(|left, right| right.cmp(left));
         let ids: Vec<GroupId> = grown.into_iter().map(|(_, id)| id).take(GROUPS).collect();
+        if self.found.len() > FOUND {
+            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            self.found.retain(|id, _| present.contains(id));
+        }
         self.follow(goroutines, &ids, LONG);
     }
 
@@ -99,12 +129,18 @@ impl HeapKeepers {
         self.found.extend(goroutines.retained(ids, time));
         let cost = started.elapsed();
         tracing::debug!(groups = ids.len(), ?cost, "followed the heap of groups");
-        self.not_before = Some(Instant::now() + LEAST_PAUSE.max(cost * CPU_SHARE));
+        let pause = cost.as_secs_f64() / self.share.clamp(1e-6, 1.0);
+        let pause = Duration::try_from_secs_f64(pause).unwrap_or(LONGEST_PAUSE);
+        self.not_before = Some(Instant::now() + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE));
     }
 
     fn remember(&mut self, sample: &Sample) {
         if self.generation != sample.generation {
-            *self = Self { generation: sample.generation, ..Self::default() };
+            *self = Self { generation: sample.generation, share: self.share, ..Self::default() };
+        }
+        if self.first_count.len() >= REMEMBERED {
+            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            self.first_count.retain(|id, _| present.contains(id));
         }
         for group in goroutine_groups(sample) {
             if self.first_count.len() < REMEMBERED || self.first_count.contains_key(&group.id) {

@@ -1,14 +1,15 @@
 //! The native side of a target: threads, futex waits and memory that grew, with eBPF or without.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::goroutines::Goroutines;
-use super::{Exited, Options, degrade};
+use super::{Exited, KernelSource, Options, degrade};
 use crate::collect::growth::{GrowthReader, Touch};
 use crate::collect::mapped::MapsDifference;
 use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
-use crate::kernel::{CensusOptions, Fault, Kernel, KernelOptions, TargetHandle, ThreadRecord};
+use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
 use crate::sample::{Degraded, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::{Chain, Symbolizer};
@@ -22,7 +23,9 @@ pub struct Native {
     maps: MapsDifference,
     mapped: Mapped,
     next_maps: Instant,
-    kernel: Option<(Kernel, TargetHandle)>,
+    seat: Option<Seat>,
+    /// The object, where it was loaded for this target alone: then draining it is ours.
+    own: Option<Arc<SharedKernel>>,
     /// What the kernel does not give here, and why.
     degraded: Vec<Degraded>,
     threads: ThreadReader,
@@ -30,20 +33,17 @@ pub struct Native {
 }
 
 impl Native {
-    pub fn open(pid: u32, options: &Options, goroutines: &Goroutines) -> Self {
+    pub fn open(pid: u32, options: &Options, source: &KernelSource, goroutines: &Goroutines) -> Self {
         let go = goroutines.is_go();
         let mut degraded = Vec::new();
-        let kernel = options.ebpf.then(|| load(pid, options, go)).and_then(|loaded| match loaded {
-            Ok((kernel, target)) => {
-                degraded.extend(kernel.features().degraded());
-                Some((kernel, target))
-            }
-            Err(why) => {
-                degraded.push(why);
-                None
-            }
+        let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
+        let seat = kernel.as_ref().and_then(|kernel| {
+            degraded.extend_from_slice(kernel.degraded());
+            // Go keeps frame pointers everywhere; elsewhere the stack itself is needed to unwind it.
+            let seat = kernel.seat(pid, options.growth && !go);
+            seat.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
         });
-        let growth = (options.growth && kernel.is_some())
+        let growth = (options.growth && seat.is_some())
             .then(|| GrowthReader::open(pid, go, symbols(pid, goroutines), Box::new(CallFrames::new(pid))))
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
         Self {
@@ -51,22 +51,34 @@ impl Native {
             maps: MapsDifference::default(),
             mapped: Mapped::default(),
             next_maps: Instant::now(),
-            kernel,
+            seat,
+            own: kernel.filter(|_| matches!(source, KernelSource::Load)),
             degraded,
             threads: ThreadReader::open(pid, &ThreadOptions { go }, symbols(pid, goroutines)),
             growth,
         }
     }
 
-    /// Whether eBPF is loaded, or was tried in vain.
-    pub fn uses_kernel(&self) -> bool {
-        self.kernel.is_some() || !self.degraded.is_empty()
+    /// The target is observed by the kernel no longer: another may take its seat.
+    pub fn leave(&mut self) {
+        self.seat = None;
     }
 
-    /// Takes what the kernel has put by.
+    /// Whether eBPF is loaded, or was tried in vain.
+    pub fn uses_kernel(&self) -> bool {
+        self.seat.is_some() || !self.degraded.is_empty()
+    }
+
+    /// Takes what the kernel has put by, where nobody else does.
     pub fn drain(&mut self) {
-        let (Some((kernel, _)), Some(growth)) = (&mut self.kernel, &mut self.growth) else { return };
-        let faults = kernel.drain_faults();
+        if let Some(kernel) = self.own.clone() {
+            self.record(&kernel.drain_faults());
+        }
+    }
+
+    /// Notes page faults of the target.
+    pub fn record(&mut self, faults: &[Fault]) {
+        let Some(growth) = &mut self.growth else { return };
         let touches: Vec<Touch<'_>> = faults.iter().map(touch).collect();
         growth.record(&touches);
     }
@@ -89,10 +101,12 @@ impl Native {
             Err(error) => sample.degraded.push(degrade::threads(&error)),
         }
         let mut growth = Growth::default();
-        if let Some((kernel, target)) = &mut self.kernel {
-            sample.waits = kernel.waits(target);
-            growth.sample_period = kernel.sample_period().unwrap_or(0);
-            growth.mapped = kernel.mapped(target).unwrap_or_default();
+        if let Some(seat) = &self.seat {
+            sample.waits = seat.waits();
+            growth.sample_period = seat.sample_period().unwrap_or(0);
+            growth.mapped = seat.mapped().unwrap_or_default();
+        }
+        if let Some(kernel) = &self.own {
             add(&mut sample.losses, kernel.losses());
         }
         if growth.mapped.source.is_empty() {
@@ -124,8 +138,7 @@ impl Native {
 
     /// The threads by the kernel's iterator; `None` where only `/proc` is left.
     fn census(&mut self, sample: &mut Sample) -> Option<Vec<ThreadRecord>> {
-        let (kernel, target) = self.kernel.as_mut()?;
-        match kernel.census(target, CensusOptions::default()) {
+        match self.seat.as_ref()?.census() {
             Ok(census) => {
                 if census.left_out > 0 {
                     *sample.losses.entry("threads_left_out".to_owned()).or_default() += census.left_out;
@@ -140,21 +153,22 @@ impl Native {
     }
 }
 
-fn load(pid: u32, options: &Options, go: bool) -> Result<(Kernel, TargetHandle), Degraded> {
-    // One moment has no waits that end in it, nor growth: what would count them need not be loaded.
-    let wanted = KernelOptions {
-        exact: options.exact,
-        growth: options.growth,
-        waits: options.growth,
-        ..KernelOptions::default()
-    };
-    let mut kernel = Kernel::load(&wanted).map_err(|error| degrade::kernel(&error))?;
-    let target = kernel.add_target(pid).map_err(|error| degrade::kernel(&error))?;
-    if options.growth && !go {
-        // Go keeps frame pointers everywhere; elsewhere the stack itself is needed to unwind it.
-        kernel.copy_stacks(&target, true).map_err(|error| degrade::kernel(&error))?;
+/// The object that serves this target, or why none does.
+fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedKernel>, Degraded>> {
+    match source {
+        KernelSource::Off => None,
+        KernelSource::Shared(kernel) => Some(kernel.clone()),
+        KernelSource::Load => {
+            // One moment has no waits that end in it, nor growth: what would count them need not be loaded.
+            let wanted = KernelOptions {
+                exact: options.exact,
+                growth: options.growth,
+                waits: options.growth,
+                ..KernelOptions::default()
+            };
+            Some(SharedKernel::load(&wanted).map_err(|error| degrade::kernel(&error)))
+        }
     }
-    Ok((kernel, target))
 }
 
 /// Go's own tables first: they know inlined calls that ELF symbols do not.

@@ -1,0 +1,96 @@
+//! One loaded object for many observers: each has a seat for its target.
+//!
+//! Nothing that is done under the lock waits for a target: a census walks the kernel's own structures, and the
+//! memory of processes is read elsewhere. So a target that hangs in the kernel holds up nobody else.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle,
+};
+use crate::sample::{Degraded, Losses, Mapped, Waits};
+
+/// The object, and what it offers here.
+pub struct SharedKernel {
+    kernel: Mutex<Kernel>,
+    degraded: Vec<Degraded>,
+}
+
+impl SharedKernel {
+    pub fn load(options: &KernelOptions) -> Result<Arc<Self>, KernelError> {
+        let kernel = Kernel::load(options)?;
+        let degraded = kernel.features().degraded();
+        Ok(Arc::new(Self { kernel: Mutex::new(kernel), degraded }))
+    }
+
+    /// What this kernel does not offer, and why.
+    pub fn degraded(&self) -> &[Degraded] {
+        &self.degraded
+    }
+
+    /// Begins to observe a process; `copy_stacks` for code without frame pointers.
+    pub fn seat(self: &Arc<Self>, pid: u32, copy_stacks: bool) -> Result<Seat, KernelError> {
+        let mut kernel = self.lock();
+        let target = kernel.add_target(pid)?;
+        if copy_stacks && let Err(error) = kernel.copy_stacks(&target, true) {
+            kernel.remove_target(&target);
+            return Err(error);
+        }
+        drop(kernel);
+        Ok(Seat { kernel: Arc::clone(self), target })
+    }
+
+    /// Sampled page faults of all targets since the last call. To be called several times a second.
+    pub fn drain_faults(&self) -> Vec<Fault> {
+        self.lock().drain_faults()
+    }
+
+    /// What happened to targets as processes since the last call.
+    pub fn lifecycle(&self) -> Vec<LifecycleEvent> {
+        self.lock().lifecycle()
+    }
+
+    /// What the programs could not keep since the last call, all targets together.
+    pub fn losses(&self) -> Losses {
+        self.lock().losses()
+    }
+
+    /// Every step leaves the object as it must be, also one that panics.
+    fn lock(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One target of the object; dropped, it is none any more.
+pub struct Seat {
+    kernel: Arc<SharedKernel>,
+    target: TargetHandle,
+}
+
+impl Seat {
+    /// Every thread of the target, without what lies on its stacks. Empty when the process is gone.
+    pub fn census(&self) -> Result<Census, KernelError> {
+        self.kernel.lock().census(&self.target, CensusOptions { frames: 0, stack_bytes: 0 })
+    }
+
+    /// Futex waits that ended since the seat was taken; absent without the program.
+    pub fn waits(&self) -> Option<Waits> {
+        self.kernel.lock().waits(&self.target)
+    }
+
+    /// Bytes mapped and unmapped since the seat was taken; absent where the calls are not traced.
+    pub fn mapped(&self) -> Option<Mapped> {
+        self.kernel.lock().mapped(&self.target)
+    }
+
+    /// One page fault of so many is sampled now; absent without the program.
+    pub fn sample_period(&self) -> Option<u64> {
+        self.kernel.lock().sample_period()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.kernel.lock().remove_target(&self.target);
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod collect;
 pub mod command;
+pub mod daemon;
 pub mod diagnose;
 pub mod kernel;
 pub mod observe;

@@ -124,7 +124,7 @@ pub fn command_line(proc: &Path, pid: u32) -> String {
     text.trim_end().chars().take(100).collect::<String>().escape_debug().to_string()
 }
 
-pub(super) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
+pub fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Stat::parse(&read_some(&proc.join(pid.to_string()).join("stat")).ok()?)
 }
 
@@ -136,7 +136,7 @@ pub(super) fn status_field(proc: &Path, pid: u32, field: &str) -> Option<u32> {
 }
 
 /// The first 64 KiB of a file in `/proc`.
-pub(super) fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_some(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(64 << 10).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -2,13 +2,13 @@
 
 pub mod attach;
 pub mod doctor;
+pub mod run;
 pub mod snapshot;
 mod style;
 
-use std::time::Duration;
-
 use thiserror::Error;
 
+use crate::config::units::duration as parse_duration;
 use crate::observe::KernelSource;
 use crate::tell::report::escape::harmful;
 
@@ -22,15 +22,6 @@ pub const VERSION: &str =
 /// The kernel's half for one target, unless it is not wanted.
 fn kernel_source(no_ebpf: bool) -> KernelSource {
     if no_ebpf { KernelSource::Off } else { KernelSource::Load }
-}
-
-/// A duration as people write it: `60s`, `1m30s`, `500ms`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let remedy = "write it with a unit: 500ms, 60s, 1m30s, 2h";
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("no duration; {remedy}"))?;
-    let duration = Duration::try_from(parsed).map_err(|_| format!("negative; {remedy}"))?;
-    // Longer ones are a slip of the pen.
-    (duration <= Duration::from_secs(30 * 86_400)).then_some(duration).ok_or("more than 30 days".to_owned())
 }
 
 /// Arguments that are each well-formed and do not go together: exit code 2, as for every other wrong argument.
@@ -80,19 +71,7 @@ pub fn usage_line(page: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{error_line, parse_duration, usage_line};
-    use std::time::Duration;
-
-    #[test]
-    fn durations_as_people_write_them() {
-        assert_eq!(parse_duration("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
-        for bad in ["", "60", "abc", "-5s", "1y", "9999h", "s", "1e3s"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
+    use super::{error_line, usage_line};
 
     #[test]
     fn a_cause_is_said_once_and_harmless() {

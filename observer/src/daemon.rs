@@ -9,3 +9,208 @@ mod follow;
 pub mod name;
 mod roster;
 pub mod rules;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::Config;
+use crate::kernel::{KernelOptions, SharedKernel};
+use crate::observe::{KernelSource, degrade};
+use crate::tell::board::Board;
+use crate::tell::metrics::Metrics;
+use crate::tell::web::Shown;
+use crate::tell::web::server::{self, Server};
+use crate::timeline::Timeline;
+use discover::Discovery;
+use drain::{Drain, Routes};
+use follow::{Common, Pace};
+use roster::{Limits, Roster};
+
+/// Followers are looked after, and what was discovered is taken, this often.
+const TICK: Duration = Duration::from_millis(500);
+/// Followers have this long to end; a process that hangs keeps its follower for ever.
+const FOLLOWERS_END: Duration = Duration::from_secs(3);
+
+/// Runs until it is told to end. `reload` reads the configuration anew.
+pub fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop")?;
+    runtime.block_on(async {
+        // Before anything is started: a signal that comes early is not lost.
+        let mut signals = Signals::new()?;
+        let mut daemon = Daemon::start(config)?;
+        daemon.serve(&mut signals, reload).await;
+        daemon.stop(&mut signals).await;
+        Ok(())
+    })
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind, name| signal(kind).with_context(|| format!("waiting for {name}"));
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt(), "SIGINT")?,
+            terminate: on(SignalKind::terminate(), "SIGTERM")?,
+            hang_up: on(SignalKind::hangup(), "SIGHUP")?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Everything that runs, in the order in which it was started.
+struct Daemon {
+    board: Arc<Board>,
+    server: Server,
+    drain: Option<Drain>,
+    discovery: Discovery,
+    roster: Roster,
+    rules: Arc<[rules::Rule]>,
+    /// Of `rules`: looks by older ones do not count.
+    edition: u64,
+}
+
+impl Daemon {
+    fn start(config: &Config) -> Result<Self> {
+        // What can fail for want of a free port or a right goes first, so that it fails in one line and at once.
+        let listeners =
+            config.listen.iter().map(|address| server::listen(address)).collect::<Result<Vec<_>, _>>()?;
+        let addresses: Vec<String> =
+            listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string()).collect();
+        let external_url = match (&*config.external_url, addresses.first()) {
+            ("", Some(address)) => format!("http://{address}"),
+            (given, _) => given.to_owned(),
+        };
+        let board = Arc::new(Board::default());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
+        let shown =
+            Arc::new(Shown { board: Arc::clone(&board), metrics: Arc::clone(&metrics), external_url });
+        let options = server::Options {
+            listeners,
+            telemetry_path: config.telemetry_path.clone(),
+            max_requests: config.max_requests,
+            ..server::Options::default()
+        };
+        let server = Server::start(options, shown)?;
+
+        let kernel = load_kernel(config);
+        let routes = Arc::new(Routes::default());
+        let drain = match &kernel {
+            KernelSource::Shared(Ok(kernel)) => Some(
+                Drain::start(Arc::clone(kernel), Arc::clone(&routes), Arc::clone(&board))
+                    .context("starting the thread that drains the kernel's buffers")?,
+            ),
+            _ => None,
+        };
+        let common = Arc::new(Common {
+            board: Arc::clone(&board),
+            metrics,
+            kernel,
+            keep: Box::new(|_, _, _| ()),
+            pace: Pace::default(),
+        });
+        let roster = Roster::new(common, routes, limits(config), Box::new(|_| Timeline::default()));
+        let discovery =
+            Discovery::start(Arc::clone(&config.rules)).context("starting the thread that discovers")?;
+        board.set_ready(true);
+        tracing::info!("listening on {}", addresses.join(", "));
+        Ok(Self { board, server, drain, discovery, roster, rules: Arc::clone(&config.rules), edition: 0 })
+    }
+
+    async fn serve(&mut self, signals: &mut Signals, reload: &dyn Fn() -> Result<Config>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = async { tokio::select! { _ = signals.interrupt.recv() => (), _ = signals.terminate.recv() => () } } => return,
+                _ = signals.hang_up.recv() => self.reload(reload),
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.roster.reap();
+        if let Some(look) = self.discovery.look()
+            && look.edition == self.edition
+        {
+            self.roster.update(&look, &self.rules);
+        }
+    }
+
+    /// What cannot be changed while it runs is said; the rest is.
+    fn reload(&mut self, reload: &dyn Fn() -> Result<Config>) {
+        match reload() {
+            Ok(config) => {
+                self.rules = Arc::clone(&config.rules);
+                self.edition += 1;
+                self.discovery.set_rules(Arc::clone(&config.rules));
+                self.roster.set_limits(limits(&config));
+                tracing::info!(rules = self.rules.len(), "configuration read anew");
+            }
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {}", crate::command::error_line(&error));
+            }
+        }
+    }
+
+    /// Those who ask first are told first: a load balancer, then the followers, then whoever still reads.
+    async fn stop(self, signals: &mut Signals) {
+        tracing::info!("ending");
+        self.board.set_ready(false);
+        let ended = tokio::task::spawn_blocking(move || {
+            let left_behind = self.roster.stop(Instant::now() + FOLLOWERS_END);
+            if left_behind > 0 {
+                tracing::warn!(targets = left_behind, "reading some processes hangs: left behind");
+            }
+            drop(self.discovery);
+            if let Some(drain) = self.drain {
+                drain.stop();
+            }
+            self.server.stop();
+        });
+        tokio::select! {
+            _ = ended => {}
+            () = signals.end() => tracing::warn!("told to end again: at once"),
+        }
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        targets: config.targets,
+        forget_after: config.forget_after,
+        interval: config.interval,
+        cpu: config.cpu,
+    }
+}
+
+fn load_kernel(config: &Config) -> KernelSource {
+    if !config.ebpf {
+        return KernelSource::Off;
+    }
+    let options = KernelOptions { exact: config.exact, ..KernelOptions::default() };
+    let loaded = SharedKernel::load(&options).map_err(|error| degrade::kernel(&error));
+    if let Err(degraded) = &loaded {
+        tracing::warn!("{} ({})", degraded.reason, degraded.remedy);
+    }
+    KernelSource::Shared(loaded)
+}

@@ -5,6 +5,7 @@
 
 pub mod collect;
 pub mod command;
+pub mod config;
 pub mod daemon;
 pub mod diagnose;
 pub mod kernel;

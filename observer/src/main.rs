@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
-use observer::command::{self, Usage, attach, doctor, snapshot};
+use observer::command::{self, Usage, attach, doctor, run, snapshot};
+use observer::config::LogOptions;
 use tracing_subscriber::EnvFilter;
 
 /// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they
@@ -26,6 +27,8 @@ enum Command {
     Attach(attach::Arguments),
     /// Show what a process's goroutines and threads are doing at this moment
     Snapshot(snapshot::Arguments),
+    /// Watch processes for as long as they run: metrics for Prometheus, a page to look at, alerts
+    Run(run::Arguments),
     /// Say what this machine, this kernel, these capabilities and a process allow
     Doctor(doctor::Arguments),
 }
@@ -39,12 +42,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     unblock_signals();
-    log_to_stderr(arguments.verbose);
-    let result = match arguments.command {
-        Command::Attach(arguments) => attach::run(&arguments),
-        Command::Snapshot(arguments) => snapshot::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
-    };
+    let result = execute(&arguments);
     match result {
         Ok(code) => code,
         // The reader of our output has seen enough (`observer snapshot 1 | head`).
@@ -52,6 +50,30 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = writeln!(io::stderr(), "observer: {}", command::error_line(&error));
             if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let log = || log_to_stderr(arguments.verbose, &LogOptions::default());
+    match &arguments.command {
+        Command::Attach(arguments) => {
+            log();
+            attach::run(arguments)
+        }
+        Command::Snapshot(arguments) => {
+            log();
+            snapshot::run(arguments)
+        }
+        // How it logs is part of its configuration.
+        Command::Run(run) => {
+            let config = run.load()?;
+            log_to_stderr(arguments.verbose.max(1), &config.log);
+            run::run(run, &config)
+        }
+        Command::Doctor(arguments) => {
+            log();
+            doctor::run(arguments)
         }
     }
 }
@@ -89,19 +111,24 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// `RUST_LOG` decides where it is set, `--verbose` otherwise; warnings and errors always show.
-fn log_to_stderr(verbose: u8) {
+/// `RUST_LOG` decides where it is set, then the configuration, `--verbose` otherwise; warnings and errors always show.
+fn log_to_stderr(verbose: u8, options: &LogOptions) {
     let level = match verbose {
         0 => "warn",
         1 => "observer=info,warn",
         2 => "observer=debug,info",
         _ => "trace",
     };
+    let level = options.level.as_deref().unwrap_or(level);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    if options.json {
+        log.json().init();
+    } else {
+        log.init();
+    }
 }

@@ -4,7 +4,7 @@
 //! the heap of a growing group) is done only so often that it stays under one per cent of one core.
 
 pub mod check;
-mod degrade;
+pub mod degrade;
 mod goroutines;
 mod heap;
 mod native;

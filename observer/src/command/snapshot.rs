@@ -44,8 +44,7 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let pid = find::find(&arguments.target)?;
-    let options =
-        Options { exact: false, growth: false, retained: arguments.retained };
+    let options = Options { exact: false, growth: false, retained: arguments.retained };
     let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
     let sample = observer.snapshot()?;
     let now = Timestamp::now();

@@ -46,7 +46,8 @@ pub struct Pace {
 
 impl Pace {
     pub fn set(&self, interval: Duration, share_of_one: f64) {
-        self.interval_millis.store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.interval_millis
+            .store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.share.store((share_of_one * 1e6) as u64, Ordering::Relaxed);
     }
 

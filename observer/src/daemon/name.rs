@@ -29,7 +29,8 @@ pub fn base(exe: Option<&str>, comm: &str, cgroup: Option<&str>, own_cgroup: Opt
         }
         _ => file.to_owned(),
     };
-    let clean: String = name.chars().map(|c| if c.is_ascii() && is_good(c as u8) { c } else { '_' }).collect();
+    let clean: String =
+        name.chars().map(|c| if c.is_ascii() && is_good(c as u8) { c } else { '_' }).collect();
     let clean = cut(&clean, LENGTH - 5);
     if matches!(clean, "" | "." | "..") { "process".to_owned() } else { clean.to_owned() }
 }
@@ -54,7 +55,8 @@ fn place(cgroup: &str) -> Option<Place<'_>> {
     let pod = parts().find_map(|part| {
         let part = part.strip_suffix(".slice").unwrap_or(part);
         let id = part.rsplit("pod").next().filter(|_| part.contains("pod"))?;
-        (id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'_'))).then_some(id)
+        (id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'_')))
+            .then_some(id)
     });
     if let Some(pod) = pod {
         return Some(Place::Pod(pod));

@@ -174,17 +174,17 @@ impl Roster {
         };
         tracing::info!(target = %name, pid = found.pid, restarts = past.restarts, "observing");
         let common = Arc::clone(&self.common);
-        let follower =
-            match Follower::start(found.pid, found.start_ticks, name.clone(), past.clone(), common) {
-                Ok(follower) => {
-                    self.routes.add(found.pid, follower.inbox().clone());
-                    Some(follower)
-                }
-                Err(error) => {
-                    tracing::error!(target = %name, %error, "no thread to observe it with; trying again");
-                    None
-                }
-            };
+        let follower = match Follower::start(found.pid, found.start_ticks, name.clone(), past.clone(), common)
+        {
+            Ok(follower) => {
+                self.routes.add(found.pid, follower.inbox().clone());
+                Some(follower)
+            }
+            Err(error) => {
+                tracing::error!(target = %name, %error, "no thread to observe it with; trying again");
+                None
+            }
+        };
         let slot =
             Slot { base: found.base.clone(), past, follower, down_since: Instant::now(), hangs: false };
         self.slots.insert(name, slot);
@@ -192,9 +192,8 @@ impl Roster {
 
     /// What is gone for long is not spoken of any more.
     fn forget(&mut self) {
-        let gone = |slot: &Slot| {
-            slot.follower.is_none() && slot.down_since.elapsed() >= self.limits.forget_after
-        };
+        let gone =
+            |slot: &Slot| slot.follower.is_none() && slot.down_since.elapsed() >= self.limits.forget_after;
         let names: Vec<String> =
             self.slots.iter().filter(|(_, slot)| gone(slot)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -217,8 +216,10 @@ impl Roster {
     /// Rules that nobody meets, processes that cannot be observed, targets that hang.
     fn announce(&mut self, look: &Look, rules: &[Rule]) {
         let unmet = (0..rules.len()).filter(|rule| !look.found.iter().any(|found| found.rule == *rule));
-        let mut awaited: Vec<String> =
-            unmet.filter_map(|rule| rules.get(rule)).map(|rule| format!("no process with {}", rule.words())).collect();
+        let mut awaited: Vec<String> = unmet
+            .filter_map(|rule| rules.get(rule))
+            .map(|rule| format!("no process with {}", rule.words()))
+            .collect();
         awaited.extend(self.refused.iter().map(|((pid, _), refusal)| {
             format!("{} (pid {pid}) is not observed: {}", refusal.name, refusal.reason)
         }));
@@ -231,7 +232,9 @@ impl Roster {
         self.common.board.set_awaited(awaited);
         let now = unix_now();
         for (name, slot) in &mut self.slots {
-            let Some(state) = self.common.board.target(name).filter(|_| slot.follower.is_some()) else { continue };
+            let Some(state) = self.common.board.target(name).filter(|_| slot.follower.is_some()) else {
+                continue;
+            };
             let silent = now - state.last_sampled;
             let hangs = state.up && silent > HANGS.max(5.0 * state.interval_seconds);
             if hangs && !slot.hangs {
@@ -261,7 +264,9 @@ fn hanging(state: &TargetState, silent: f64) -> TargetState {
     let mut sample = Sample::clone(&state.sample);
     sample.degraded.push(Degraded {
         feature: "sampling".to_owned(),
-        reason: format!("no sample for {silent:.0} s: reading the process hangs, as it does in uninterruptible sleep"),
+        reason: format!(
+            "no sample for {silent:.0} s: reading the process hangs, as it does in uninterruptible sleep"
+        ),
         remedy: "look at its state with `ps -o stat,wchan`; sampling goes on when it does".to_owned(),
     });
     TargetState { sample: Arc::new(sample), ..state.clone() }

@@ -88,7 +88,8 @@ impl Spec {
             let regex = regex.map_err(|error| {
                 let reason = error.to_string();
                 // Over several lines it draws an arrow; the last says what is wrong.
-                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let reason =
+                    reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 RuleError::Regex { pattern: pattern.to_owned(), reason }
             })?;
             conditions.push(Condition::CommandLine(regex));
@@ -283,7 +284,10 @@ mod tests {
         assert!(refused(|s| s.exe = Some(String::new())).contains("exe is empty"));
         assert!(refused(|s| s.exe = Some("[".into())).contains("no glob"));
         let message = refused(|s| s.cmdline = Some("(a".into()));
-        assert!(message.contains("no regular expression: unclosed group") && !message.contains('\n'), "{message}");
+        assert!(
+            message.contains("no regular expression: unclosed group") && !message.contains('\n'),
+            "{message}"
+        );
         let message = refused(|s| {
             s.pid = Some(1);
             s.name = Some("a/b".into());

@@ -5,9 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{
-    Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle,
-};
+use super::{Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle};
 use crate::sample::{Degraded, Losses, Mapped, Waits};
 
 /// The object, and what it offers here.

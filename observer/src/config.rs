@@ -1,0 +1,201 @@
+//! What the daemon is to do: from flags over file over environment to a [`Config`] that cannot be invalid.
+//!
+//! Reads the file it is given; everything wrong with it is one line that says where and what is possible.
+//! deploy/observer.toml has every key with its default.
+
+mod raw;
+pub mod units;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use raw::{History, Log, Metrics, Raw, Sampling, Target, Web};
+
+use crate::daemon::rules::Rule;
+
+/// A file that is longer is none of ours.
+const MOST_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("configuration {path}: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("configuration {path}: longer than 1 MiB: is it the right file?")]
+    Long { path: String },
+    #[error("configuration {path}:{line}: {message}")]
+    Syntax { path: String, line: usize, message: String },
+    #[error("{key}: {message}")]
+    Value { key: String, message: String },
+    #[error(
+        "nothing to observe: name targets by --exe, --comm, --cmdline, --cgroup or --pid, or in a file with --config (deploy/observer.toml shows how)"
+    )]
+    NoTarget,
+}
+
+/// The whole of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub rules: Arc<[Rule]>,
+    pub listen: Vec<String>,
+    /// `listen` was asked for, so that it goes before what systemd hands over.
+    pub listen_is_asked: bool,
+    pub web_config_file: Option<PathBuf>,
+    /// Without a `/` at its end; empty where nobody said it.
+    pub external_url: String,
+    pub telemetry_path: String,
+    pub max_requests: usize,
+    pub interval: Duration,
+    /// Of one core.
+    pub cpu: f64,
+    pub targets: usize,
+    pub forget_after: Duration,
+    pub ebpf: bool,
+    pub exact: bool,
+    pub sites: usize,
+    pub history: Option<Store>,
+    pub log: LogOptions,
+}
+
+/// History that is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    pub path: PathBuf,
+    pub keep: Duration,
+    pub max_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    pub json: bool,
+    /// As `RUST_LOG` has it.
+    pub level: Option<String>,
+}
+
+impl Config {
+    /// `flags` over the file, if one is named, over `environment`.
+    pub fn load(flags: Raw, file: Option<&Path>, environment: Raw) -> Result<Self, ConfigError> {
+        let file = file.map(read).transpose()?.unwrap_or_default();
+        Self::check(flags.over(file).over(environment))
+    }
+
+    pub fn check(raw: Raw) -> Result<Self, ConfigError> {
+        let rules: Arc<[Rule]> = raw
+            .targets
+            .iter()
+            .map(|target| target.spec().rule().map_err(|error| wrong("target", error.to_string())))
+            .collect::<Result<_, _>>()?;
+        if rules.is_empty() {
+            return Err(ConfigError::NoTarget);
+        }
+        let interval = duration("sampling.interval", raw.sampling.interval.as_ref(), Duration::from_secs(2))?;
+        within("sampling.interval", interval, Duration::from_millis(200), Duration::from_secs(300))?;
+        let forget_after =
+            duration("sampling.forget_after", raw.sampling.forget_after.as_ref(), Duration::from_secs(900))?;
+        let cpu = raw.sampling.cpu.as_deref().map_or(Ok(0.02), units::percent);
+        let cpu = cpu.map_err(|message| wrong("sampling.cpu", message))?;
+        let targets = number("sampling.targets", raw.sampling.targets, 64, 1, 256)?;
+        let sites = number("metrics.sites", raw.metrics.sites, 50, 1, 1000)?;
+        let external_url = raw.web.external_url.unwrap_or_default();
+        let external_url = external_url.trim_end_matches('/').to_owned();
+        if !(external_url.is_empty()
+            || external_url.starts_with("http://")
+            || external_url.starts_with("https://"))
+        {
+            return Err(wrong("web.external_url", format!("`{external_url}` is no http or https address")));
+        }
+        let listen_is_asked = raw.web.listen.is_some();
+        let listen = raw.web.listen.unwrap_or_else(|| vec!["127.0.0.1:9713".to_owned()]);
+        if listen.is_empty() {
+            return Err(wrong("web.listen", "an empty list: give at least one address".to_owned()));
+        }
+        Ok(Self {
+            rules,
+            listen,
+            listen_is_asked,
+            web_config_file: raw.web.config_file.map(PathBuf::from),
+            external_url,
+            telemetry_path: raw.web.telemetry_path.unwrap_or_else(|| "/metrics".to_owned()),
+            max_requests: raw.web.max_requests.unwrap_or(40),
+            interval,
+            cpu,
+            targets,
+            forget_after,
+            ebpf: raw.sampling.ebpf.unwrap_or(true),
+            exact: raw.sampling.exact.unwrap_or(false),
+            sites,
+            history: store(&raw.history)?,
+            log: log(&raw.log)?,
+        })
+    }
+}
+
+/// The file as it is written.
+pub fn read(path: &Path) -> Result<Raw, ConfigError> {
+    let shown = path.display().to_string();
+    let unreadable = |source| ConfigError::Unreadable { path: shown.clone(), source };
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    if length > MOST_BYTES {
+        return Err(ConfigError::Long { path: shown });
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let line = text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
+        let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        ConfigError::Syntax { path: shown.clone(), line, message }
+    })
+}
+
+fn wrong(key: &str, message: String) -> ConfigError {
+    ConfigError::Value { key: key.to_owned(), message }
+}
+
+fn duration(key: &str, given: Option<&String>, default: Duration) -> Result<Duration, ConfigError> {
+    given.map_or(Ok(default), |text| {
+        units::duration(text).map_err(|message| wrong(key, format!("`{text}`: {message}")))
+    })
+}
+
+fn within(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(wrong(key, format!("{value:?} is not between {least:?} and {most:?}")))
+}
+
+fn number(
+    key: &str,
+    given: Option<usize>,
+    default: usize,
+    least: usize,
+    most: usize,
+) -> Result<usize, ConfigError> {
+    match given {
+        None => Ok(default),
+        Some(number) if (least..=most).contains(&number) => Ok(number),
+        Some(number) => Err(wrong(key, format!("{number} is not between {least} and {most}"))),
+    }
+}
+
+fn store(raw: &History) -> Result<Option<Store>, ConfigError> {
+    let keep = duration("history.keep", raw.keep.as_ref(), Duration::from_secs(7 * 86_400))?;
+    let max_bytes = raw.max_bytes.as_deref().map_or(Ok(256 << 20), units::bytes);
+    let max_bytes = max_bytes.map_err(|message| wrong("history.max_bytes", message))?;
+    if max_bytes < 4 << 20 {
+        return Err(wrong("history.max_bytes", "less than 4 MiB keeps nothing".to_owned()));
+    }
+    Ok(raw.path.as_ref().map(|path| Store { path: PathBuf::from(path), keep, max_bytes }))
+}
+
+fn log(raw: &Log) -> Result<LogOptions, ConfigError> {
+    let json = match raw.format.as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(wrong("log.format", format!("`{other}`: may be text or json"))),
+    };
+    Ok(LogOptions { json, level: raw.level.clone() })
+}

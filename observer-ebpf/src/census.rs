@@ -103,7 +103,9 @@ fn visit(task: *mut c_void, seq: *mut c_void, request: &Request, scratch: &mut S
     let mut stack_bytes = 0;
     // A thread that runs has other registers by now than the saved ones.
     if header.state != 0 && !leaders_only {
-        walk(task, request, scratch);
+        if request.frames != 0 {
+            walk(task, request, scratch);
+        }
         if request.stack_bytes != 0 {
             let start = scratch.header.sp;
             stack_bytes = load_window(task, scratch, start, u64::from(request.stack_bytes));

@@ -23,6 +23,10 @@ use crate::timeline::Timeline;
 
 /// Batches of faults that may wait for a thread that is busy.
 const INBOX: usize = 64;
+/// Until there is a first verdict, a dear target is not looked at less often than this: somebody waits for it.
+const AT_FIRST: Duration = Duration::from_secs(4);
+/// Samples until then.
+const FIRST_SAMPLES: u64 = 12;
 /// A target that costs so much that it should be looked at less often than this is looked at this often.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -253,7 +257,8 @@ impl Following<'_> {
         // The first sample pays for what is read once.
         self.cost = if self.cost == 0.0 { cost / 4.0 } else { 0.7 * self.cost + 0.3 * cost };
         let affordable = Duration::try_from_secs_f64(self.cost / self.common.pace.share()).unwrap_or(LONGEST);
-        self.interval = self.common.pace.interval().max(affordable.min(LONGEST));
+        let longest = if self.history.samples() < FIRST_SAMPLES { AT_FIRST } else { LONGEST };
+        self.interval = self.common.pace.interval().max(affordable.min(longest));
     }
 
     fn take(&mut self, mut sample: Sample) {

@@ -1,0 +1,111 @@
+//! The configuration: the example that is shipped, layers, and what is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use observer::config::{Config, ConfigError, Raw, Target, read};
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/observer.toml")
+}
+
+/// A file with this text, and what comes of reading it.
+fn read_text(text: &str) -> Result<Raw, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("observer.toml");
+    fs::write(&path, text).unwrap();
+    read(&path)
+}
+
+/// The example with every key that is commented out.
+fn uncommented() -> String {
+    let is_key = |line: &str| {
+        line.strip_prefix('#')
+            .is_some_and(|rest| rest.starts_with(char::is_alphabetic) || rest.starts_with('['))
+    };
+    let text = fs::read_to_string(example()).unwrap();
+    text.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_says_what_holds_without_it() {
+    let shipped = Config::check(read(&example()).unwrap()).unwrap();
+    let mut all = read_text(&uncommented()).unwrap();
+    // The examples among the keys are not defaults.
+    all.targets[0] = Target { exe: Some("checkout".into()), ..Target::default() };
+    all.web.config_file = None;
+    all.web.external_url = None;
+    all.history.path = None;
+    all.log.level = None;
+    let spelled_out = Config::check(all).unwrap();
+    let without_asking = |config: &Config| {
+        let mut text = format!("{config:?}");
+        text = text.replace("listen_is_asked: true", "listen_is_asked: false");
+        text
+    };
+    assert_eq!(without_asking(&shipped), without_asking(&spelled_out));
+}
+
+#[test]
+fn the_example_has_every_key() {
+    // What is not said is `None`, an empty list or a default: none of it is left in the whole of the example.
+    let all = format!("{:?}", read_text(&uncommented()).unwrap());
+    assert!(!all.contains("None"), "{all}");
+    assert!(!all.contains("[]"), "{all}");
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("observer.toml");
+    fs::write(&file, "[[target]]\ncomm='file'\n[web]\nlisten=[':1']\n[sampling]\ninterval='7s'\n").unwrap();
+    let environment = |name: &str| {
+        Some(match name {
+            "OBSERVER_INTERVAL" => "9s".to_owned(),
+            "OBSERVER_CPU" => "5%".to_owned(),
+            "OBSERVER_EXE" => "one, two".to_owned(),
+            _ => return None,
+        })
+    };
+    let mut flags = Raw::default();
+    flags.web.listen = Some(vec![":2".into()]);
+    let config = Config::load(flags, Some(&file), Raw::from_environment(environment)).unwrap();
+    assert_eq!(config.listen, [":2"]);
+    assert_eq!(config.interval, Duration::from_secs(7));
+    assert!((config.cpu - 0.05).abs() < 1e-9);
+    assert_eq!(
+        config.rules.iter().map(observer::daemon::rules::Rule::words).collect::<Vec<_>>(),
+        ["comm file"]
+    );
+    let config = Config::load(Raw::default(), None, Raw::from_environment(environment)).unwrap();
+    assert_eq!(config.rules.len(), 2);
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line_with_its_place() {
+    let message = |text: &str| {
+        let error = read_text(text).and_then(Config::check).map(|config| format!("{config:?}"));
+        let message = error.unwrap_err().to_string();
+        assert!(!message.contains('\n'), "{message}");
+        message
+    };
+    let target = "[[target]]\ncomm='a'\n";
+    let with = |text: &str| message(&format!("{target}{text}"));
+    assert!(with("[web]\nlisten = 5\n").contains("observer.toml:4: "));
+    assert!(with("[webb]\n").contains("observer.toml:3: unknown field `webb`"));
+    assert!(with("[web]\nlisten = [\n").contains("observer.toml:"));
+    assert!(with("[sampling]\ninterval = 'soon'\n").contains("sampling.interval: `soon`: no duration"));
+    assert!(with("[sampling]\ninterval = '1ms'\n").contains("is not between"));
+    assert!(with("[sampling]\ntargets = 0\n").contains("sampling.targets: 0 is not between 1 and 256"));
+    assert!(with("[sampling]\ncpu = '2'\n").contains("sampling.cpu"));
+    assert!(with("[web]\nexternal_url = 'ftp://x'\n").contains("no http or https address"));
+    assert!(with("[web]\nlisten = []\n").contains("web.listen"));
+    assert!(with("[log]\nformat = 'xml'\n").contains("text or json"));
+    assert!(with("[history]\nmax_bytes = '1'\n").contains("history.max_bytes"));
+    assert!(message("").contains("nothing to observe"));
+    assert!(message("[[target]]\n").contains("target: it has no condition"));
+    assert!(
+        read(Path::new("/nowhere/observer.toml")).unwrap_err().to_string().contains("/nowhere/observer.toml")
+    );
+}

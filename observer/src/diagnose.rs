@@ -18,6 +18,7 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+pub use drain::{LEAST_SAMPLES, LEAST_SECONDS};
 pub use history::{Bounds, GroupPoint, GroupSeries, History, MemoryPoint};
 pub use memory::MemoryTrend;
 pub use verdict::diagnose;

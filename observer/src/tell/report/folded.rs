@@ -3,7 +3,7 @@
 //! Takes groups, gives text. Nothing from the target can end a line or a frame early.
 
 use crate::diagnose::site;
-use crate::sample::Group;
+use crate::sample::{Group, GrowthSite};
 
 /// A frame's name without what the format gives a meaning: separators, line ends, controls.
 fn clean(name: &str) -> String {
@@ -33,5 +33,19 @@ pub fn folded(groups: &[Group]) -> String {
         .iter()
         .filter(|group| group.count > 0)
         .map(|group| format!("{} {}\n", stack(group), group.count))
+        .collect()
+}
+
+/// Growth sites, weighted by their bytes; how the memory came (`mmap`, `brk`, ...) as the innermost.
+pub fn growth(sites: &[GrowthSite]) -> String {
+    sites
+        .iter()
+        .filter(|grown| grown.bytes > 0)
+        .map(|grown| {
+            let mut frames: Vec<String> =
+                grown.frames.iter().rev().map(|frame| clean(&site::name(frame))).collect();
+            frames.push(format!("[{}]", clean(&grown.via)));
+            format!("{} {}\n", frames.join(";"), grown.bytes)
+        })
         .collect()
 }

@@ -81,7 +81,7 @@ fn growth_sites(sites: &[GrowthSite]) -> Vec<String> {
     worth.take(5).map(line).collect()
 }
 
-fn growth_place(site: &GrowthSite) -> String {
+pub(crate) fn growth_place(site: &GrowthSite) -> String {
     // From the allocator's door on: what is inside it is the same for every site.
     let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
     let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
@@ -89,7 +89,7 @@ fn growth_place(site: &GrowthSite) -> String {
 }
 
 /// What the target asked of the kernel, in a line or two.
-fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
+pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(growth) = &diagnosis.growth {
         let mut facts = vec![counted(growth.page_faults, "page fault")];
@@ -215,7 +215,7 @@ fn milliseconds(seconds: f64) -> String {
     if (0.0..1.0).contains(&seconds) { format!("{:.0} ms", seconds * 1000.0) } else { duration(seconds) }
 }
 
-fn capital(sentence: &str) -> String {
+pub(crate) fn capital(sentence: &str) -> String {
     // A sentence that begins with a name keeps it as it is.
     match sentence.chars().next() {
         Some(first)
@@ -229,7 +229,7 @@ fn capital(sentence: &str) -> String {
     }
 }
 
-fn members(group: &Group) -> String {
+pub(crate) fn members(group: &Group) -> String {
     counted(
         group.count,
         match group.kind {
@@ -239,7 +239,7 @@ fn members(group: &Group) -> String {
     )
 }
 
-fn reason(group: &Group) -> String {
+pub(crate) fn reason(group: &Group) -> String {
     let words = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
     escape(words).into_owned()
 }
@@ -266,7 +266,7 @@ fn frame_words(frame: &Frame) -> String {
     if position.is_empty() { site::name(frame) } else { format!("{} {position}", site::name(frame)) }
 }
 
-fn waits_on(on: &WaitsOn, members: u64) -> String {
+pub(crate) fn waits_on(on: &WaitsOn, members: u64) -> String {
     let plural = match (on.objects, on.kind.as_str()) {
         (1, kind) if members > 1 => format!("one {kind}, the same for all"),
         (1, kind) => format!("one {kind}"),
@@ -291,7 +291,7 @@ fn waits_on(on: &WaitsOn, members: u64) -> String {
 }
 
 /// `torn_reads: 3` reads `3 torn reads`.
-fn loss(name: &str, lost: u64) -> String {
+pub(crate) fn loss(name: &str, lost: u64) -> String {
     if name == "growth_stack_copy_short" {
         return format!("{} shorter than asked for", counted(lost, "copied growth stack"));
     }

@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use maud::html;
+use tokio::sync::Semaphore;
 
 use super::Shown;
 use crate::tell::board::Board;
@@ -65,9 +66,14 @@ async fn one(
     rendered(move || one_page(&shown.board, &name, range)).await
 }
 
+/// Answers that wait at a time; whoever comes beyond that asks again instead. Waiting costs a place among the requests
+/// that are answered, which scrapers need too.
+static WAITING: Semaphore = Semaphore::const_new(16);
+
 /// True as soon as there is something else to show than the asker has.
 async fn next_version(board: &Board, headers: &HeaderMap, version: impl Fn() -> String) -> bool {
     let Some(after) = headers.get(AFTER).and_then(|value| value.to_str().ok()) else { return true };
+    let Ok(_place) = WAITING.try_acquire() else { return version() != after };
     let mut changes = board.subscribe();
     let changed = async {
         loop {

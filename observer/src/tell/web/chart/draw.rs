@@ -168,7 +168,14 @@ fn draw_picture(
     if let Some(resident) = picture.resident.last() {
         let (x, y) = place(right, *resident);
         let text = format!("resident {}", number::bytes(*resident));
-        labels.write_end(&text, "memory-label", (x, y - 5 * FINE as i32), VPos::Bottom)?;
+        // Above the line, or below it where that is where the limit is.
+        let limit = picture.limit.map_or(i32::MIN, |limit| place(right, limit).1);
+        let room = 22 * FINE as i32;
+        if (y - room..y).contains(&limit) {
+            labels.write_end(&text, "memory-label", (x, y + 9 * FINE as i32), VPos::Top)?;
+        } else {
+            labels.write_end(&text, "memory-label", (x, y - 5 * FINE as i32), VPos::Bottom)?;
+        }
     }
     root.present()
 }
@@ -265,7 +272,7 @@ fn draw_areas(
         let ceiling: Vec<f64> = floor.iter().zip(&layer.bytes).map(|(low, bytes)| low + bytes).collect();
         let colour = paints.add(Paint {
             class: class(layer.kind),
-            link: if linked { link(layer) } else { None },
+            link: linked.then(|| link(layer)),
             time_step: None,
         });
         for stretch in &picture.stretches {
@@ -304,7 +311,7 @@ pub fn class(kind: Kind) -> String {
     }
 }
 
-fn link(layer: &Layer) -> Option<(String, String)> {
+fn link(layer: &Layer) -> (String, String) {
     let title = format!(
         "{} × {}: {}",
         number::count(layer.last_count()),
@@ -312,7 +319,7 @@ fn link(layer: &Layer) -> Option<(String, String)> {
         number::bytes(layer.last_bytes())
     );
     match layer.id {
-        Some(id) => Some((format!("#group-{:016x}", id.0), title)),
-        None => Some(("#groups".to_owned(), title)),
+        Some(id) => (format!("#group-{:016x}", id.0), title),
+        None => ("#groups".to_owned(), title),
     }
 }

@@ -13,8 +13,12 @@ use crate::timeline::Point;
 const STEADY: usize = 5;
 /// An area that is nowhere this share of the picture's height cannot be seen, and joins the rest.
 const VISIBLE: f64 = 0.004;
-/// A gap of so many usual steps is not drawn over.
-const GAP: f64 = 6.0;
+/// A gap this many times as long as the steps around it is not drawn over: what is older is kept at longer steps.
+const GAP: f64 = 8.0;
+/// Steps looked at on each side.
+const AROUND: usize = 4;
+/// A shorter gap is a late sample.
+const LEAST_GAP_SECONDS: f64 = 30.0;
 /// A limit further above the memory than this would press it flat, and is told in words.
 const NEAR_LIMIT: f64 = 1.7;
 
@@ -133,14 +137,17 @@ impl Picture {
 
 /// Ranges of moments of one life without a long gap.
 fn stretches(points: &[&Point]) -> Vec<std::ops::Range<usize>> {
-    let mut steps: Vec<f64> = points.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
-    steps.sort_by(f64::total_cmp);
-    let usual = steps.get(steps.len() / 2).copied().unwrap_or(1.0).max(1e-3);
+    let steps: Vec<f64> = points.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    let longest_around = |place: usize| {
+        let before = steps.iter().take(place).rev().take(AROUND);
+        let after = steps.iter().skip(place + 1).take(AROUND);
+        before.chain(after).copied().fold(0.0, f64::max)
+    };
     let mut found = Vec::new();
     let mut from = 0;
-    for (place, pair) in points.windows(2).enumerate() {
-        let torn = pair[0].generation != pair[1].generation || pair[1].at - pair[0].at > GAP * usual;
-        if torn {
+    for (place, (pair, step)) in points.windows(2).zip(&steps).enumerate() {
+        let gap = *step > LEAST_GAP_SECONDS && *step > GAP * longest_around(place);
+        if pair[0].generation != pair[1].generation || gap {
             found.push(from..place + 1);
             from = place + 1;
         }

@@ -106,11 +106,11 @@ fn row(row: &Row) -> Markup {
                     svg class="key" viewBox="0 0 12 12" aria-hidden="true" {
                         @if let Some(class) = &row.class { rect class=(class) width="12" height="12" {} }
                     }
-                    (number::count(group.count)) span class="unseen" { " blocked in " }
+                    (number::count(group.count)) span class="unseen" { " blocked in" }
                 }
                 span class="where" { em { (reason(group)) } " " code { (safe(&at)) } }
                 span class="number growth" {
-                    span class="unseen" { ", growth " }
+                    span class="unseen" { "growth " }
                     @match row.growth_per_second {
                         Some(rate) if rate.abs() >= 1e-4 => { @if rate > 0.0 { "+" } (number::rate(rate)) }
                         Some(_) => "0",
@@ -118,10 +118,10 @@ fn row(row: &Row) -> Markup {
                     }
                 }
                 span class="number oldest" {
-                    span class="unseen" { ", oldest waits " }
+                    span class="unseen" { "oldest waits " }
                     @match group.oldest_wait_seconds { Some(oldest) => (number::duration(oldest)), None => "–" }
                 }
-                span class="number holds" { span class="unseen" { ", holds " } (number::bytes(row.bytes)) }
+                span class="number holds" { span class="unseen" { "holds " } (number::bytes(row.bytes)) }
                 span class="why" { (safe(&row.why)) }
             }
             div class="inside" id=(anchor(group)) tabindex="-1" {
@@ -153,7 +153,7 @@ pub fn frames(frames: &[Frame], mark: Option<&SourcePlace>) -> Markup {
         @if frames.is_empty() { p class="empty" { "No stack." } }
         ol class="stack" {
             @for (depth, frame) in frames.iter().take(FRAMES).enumerate() {
-                li class=[(marked == Some(depth)).then_some("mark")] title=[full_path(frame)] {
+                li class=[(marked == Some(depth)).then_some("own")] title=[full_path(frame)] {
                     code class="function" { (safe(&site::name(frame))) }
                     code class="position" { (safe(&site::file_line(frame.file.as_deref(), frame.line))) }
                     @if frame.inlined { span class="small" { "inlined" } }

@@ -92,7 +92,6 @@ impl Page<'_> {
                     main id="main" tabindex="-1" data-version=(self.version) { (self.main) }
                     footer {
                         "observer " (env!("CARGO_PKG_VERSION"))
-                        " · " a href={ (root) "/metrics" } { "metrics" }
                         " · " a href={ (root) "/api/v1/targets" } { "JSON" }
                     }
                 }

@@ -140,7 +140,8 @@ fn unsafe_stays_in_its_rooms() {
                 continue;
             }
             for (number, line) in code(&path) {
-                if mentions(&line, "unsafe") {
+                // The other one is a word of content security policies.
+                if mentions(&line.replace("'unsafe-inline'", ""), "unsafe") {
                     wrong.push(format!("{crate_name}: {name}:{number}: {}", line.trim()));
                 }
             }

@@ -16,6 +16,7 @@ pub mod site;
 mod trend;
 mod verdict;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use drain::{LEAST_SAMPLES, LEAST_SECONDS};
@@ -28,7 +29,7 @@ use crate::sample::{Degraded, Group, GrowthSite, Losses, Mapped, Place, TargetIn
 /// Version of the JSON document: fields are added, never changed.
 pub const SCHEMA: &str = "observer.diagnosis/1";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// At least one group grows and does not drain.
@@ -40,8 +41,9 @@ pub enum Verdict {
 }
 
 /// All that can be said of a target; what every renderer shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnosis {
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     pub target: TargetInfo,
     pub window_seconds: f64,
@@ -71,14 +73,14 @@ pub struct Diagnosis {
 }
 
 /// What the target asked of the kernel for memory, over the window.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GrowthTotals {
     pub page_faults: u64,
     pub mapped: Mapped,
 }
 
 /// A group that leaks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Culprit {
     pub group: Group,
     /// The innermost frame of the target's own code: the line to look at.
@@ -103,14 +105,14 @@ pub struct Culprit {
 }
 
 /// A group that is not to blame.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bystander {
     pub group: Group,
     pub why: String,
 }
 
 /// Threads that wait for each other in a circle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deadlock {
     pub description: String,
 }

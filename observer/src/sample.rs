@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was lost or left out since the last sample, by name: `torn_reads`, `ring_full`, `stacks_truncated`, ...
 pub type Losses = BTreeMap<String, u64>;
 
 /// One moment of one target.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// Seconds since observation of this target began, on the monotonic clock.
     pub at_seconds: f64,
@@ -33,7 +34,7 @@ pub struct Sample {
 }
 
 /// Who is observed. Does not change while one process image lives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetInfo {
     /// Process id (tgid) in observer's own PID namespace.
     pub pid: u32,
@@ -47,7 +48,7 @@ pub struct TargetInfo {
     pub started_at: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Runtime {
     /// `go`, `native`, `java`, `python`, `node`.
     pub name: String,
@@ -58,7 +59,7 @@ pub struct Runtime {
     pub stripped: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
     pub resident_bytes: u64,
     /// Resident and swapped anonymous memory (RssAnon + VmSwap).
@@ -71,7 +72,7 @@ pub struct Memory {
     pub go: Option<GoMemory>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoMemory {
     /// Spans in use (`MemStats.HeapInuse`).
     pub heap_in_use_bytes: u64,
@@ -84,7 +85,7 @@ pub struct GoMemory {
     pub collections: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Every live goroutine, also those in no group of the sample.
     pub goroutines: Option<u64>,
@@ -95,7 +96,9 @@ pub struct Totals {
     pub members_left_out: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupKind {
     #[default]
@@ -113,6 +116,20 @@ impl Serialize for GroupId {
     }
 }
 
+impl JsonSchema for GroupId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "GroupId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-9a-f]{16}$",
+            "description": "Identifies a group over samples and observer's restarts."
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for GroupId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -121,7 +138,7 @@ impl<'de> Deserialize<'de> for GroupId {
 }
 
 /// Goroutines or threads with the same stack, state, wait reason and creator.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     pub id: GroupId,
     pub kind: GroupKind,
@@ -159,7 +176,7 @@ pub struct Group {
 }
 
 /// The heap that members of a group keep, estimated from some of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Retained {
     /// Members whose reachable objects were followed.
     pub sampled_members: u64,
@@ -180,7 +197,7 @@ pub struct Retained {
     pub shared_with_groups_bytes: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
     /// Fully qualified (`checkout.(*Quoter).fetch`); empty where it is unknown: then `module` and `address` say what is known.
     pub function: String,
@@ -194,7 +211,7 @@ pub struct Frame {
     pub inlined: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     pub function: String,
     pub file: Option<String>,
@@ -202,7 +219,7 @@ pub struct Place {
 }
 
 /// What the members of a group wait on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsOn {
     /// `channel`, `mutex`, `rwmutex`, `cond`, `waitgroup`, `semaphore`, `futex`, ...
     pub kind: String,
@@ -223,7 +240,7 @@ pub struct WaitsOn {
 }
 
 /// Futex waits of the target that ended, since observation began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waits {
     pub ended: u64,
     /// `[i]` counts waits of 2^i to 2^(i+1) microseconds (`[0]` also shorter ones).
@@ -231,7 +248,7 @@ pub struct Waits {
 }
 
 /// Memory that became real, since observation began.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Growth {
     /// Page faults of the target (counted, not sampled).
     pub page_faults: u64,
@@ -242,7 +259,7 @@ pub struct Growth {
 }
 
 /// Memory that is still there, by the stack that first touched it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GrowthSite {
     pub frames: Arc<[Frame]>,
     pub bytes: u64,
@@ -251,7 +268,7 @@ pub struct GrowthSite {
 }
 
 /// Bytes of address space that changed hands, by call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mapped {
     /// `exact` (every call traced) or `maps` (difference of the memory map between samples).
     pub source: String,
@@ -259,7 +276,7 @@ pub struct Mapped {
     pub unmapped_bytes: BTreeMap<String, u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Degraded {
     /// `ebpf`, `growth`, `goroutines`, `symbols`, ...
     pub feature: String,

@@ -4,6 +4,7 @@
 //! the line through its troughs, right after collections. A cache that fills, a sawtooth and a start-up all rise for a
 //! while; only a rise that is still going on at the end, at the pace it had, is called one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, MemoryPoint};
@@ -16,7 +17,7 @@ const CURVE_POINTS: usize = 60;
 const LEAST_RISE_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 
 /// The memory of the target over the window.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryTrend {
     /// Resident at the first and the last sample.
     pub first_bytes: u64,

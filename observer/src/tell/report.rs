@@ -10,6 +10,7 @@ pub mod pprof;
 pub mod svg;
 pub mod text;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::sample::{Group, Losses, Memory, Sample, TargetInfo};
@@ -59,8 +60,9 @@ impl Style {
 }
 
 /// One moment of one target, as `observer snapshot` prints it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Snapshot {
+    #[schemars(extend("const" = SNAPSHOT_SCHEMA))]
     pub schema: &'static str,
     /// RFC 3339.
     pub taken_at: String,

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod chart;
 pub mod limits;
 pub mod page;
+pub mod schema;
 pub mod server;
 pub mod tls;
 pub mod web_config;

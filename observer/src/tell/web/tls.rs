@@ -88,11 +88,17 @@ pub(crate) fn server_config(
                 .into(),
         ));
     }
-    let certificates = pem_of("cert", settings.cert.as_deref(), settings.cert_file.as_deref(), reader)?
-        .ok_or_else(|| TlsError::Setting("cert_file (or cert) is missing".into()))?;
+    let missing = |name: &str| TlsError::Setting(format!("{name}_file (or {name}) is missing"));
+    let certificates = pem_of("cert", settings.cert.as_deref(), settings.cert_file.as_deref(), reader);
+    let key = pem_of("key", settings.key.as_deref(), settings.key_file.as_deref(), reader);
+    // What is missing is said before what cannot be read.
+    let (certificates, key) = match (certificates, key) {
+        (Ok(None), _) => return Err(missing("cert")),
+        (_, Ok(None)) => return Err(missing("key")),
+        (Ok(Some(certificates)), Ok(Some(key))) => (certificates, key),
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     let certificates = certificates_of("cert_file", &certificates)?;
-    let key = pem_of("key", settings.key.as_deref(), settings.key_file.as_deref(), reader)?
-        .ok_or_else(|| TlsError::Setting("key_file (or key) is missing".into()))?;
     let key = PrivateKeyDer::from_pem_reader(BufReader::new(key.as_slice()))
         .map_err(|source| TlsError::Pem { what: "key_file", source })?;
     let authorities =

@@ -7,6 +7,7 @@
 //! [`Timeline::bytes`] says how much it is.
 
 mod groups;
+pub mod store;
 mod tier;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,7 +221,7 @@ impl Timeline {
                 Some(GroupAt { id, count: member.count, bytes: member.bytes })
             })
             .collect();
-        groups.sort_by_key(|group| std::cmp::Reverse((group.bytes, group.count)));
+        groups.sort_by_key(|group| (std::cmp::Reverse((group.bytes, group.count)), group.id));
         Point {
             at,
             generation,

@@ -168,7 +168,7 @@ fn shorten(text: &mut String) {
     }
 }
 
-fn weight(group: &Group) -> usize {
+pub(super) fn weight(group: &Group) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let created = group.created_by.as_ref().map_or(0, |at| at.function.len() + text(&at.file));
     let on = group

@@ -103,6 +103,18 @@ impl Tier {
     }
 }
 
+/// A moment that stands alone.
+pub(super) fn write_moment(moment: &Moment) -> Vec<u8> {
+    let mut out = VecDeque::new();
+    encode(&mut out, &Moment::default(), moment);
+    out.into()
+}
+
+/// Whatever the bytes are: a torn moment reads as one with less in it.
+pub(super) fn read_moment(bytes: &[u8]) -> Moment {
+    decode(&mut bytes.iter().copied(), &Moment::default())
+}
+
 fn encode(out: &mut VecDeque<u8>, before: &Moment, moment: &Moment) {
     write(out, zigzag(before.at_millis, moment.at_millis));
     write(out, zigzag(before.generation.into(), moment.generation.into()));
@@ -135,8 +147,8 @@ fn decode(bytes: &mut impl Iterator<Item = u8>, before: &Moment) -> Moment {
     let anonymous = unzigzag(before.anonymous, read(bytes));
     let heap = read_option(bytes, before.heap);
     let limit = read_option(bytes, before.limit);
-    let length = read(bytes) as usize;
-    let mut groups = Vec::with_capacity(length.min(super::GROUPS));
+    let length = (read(bytes) as usize).min(super::GROUPS + super::PREFERRED);
+    let mut groups = Vec::with_capacity(length);
     let mut earlier = before.groups.iter().peekable();
     let mut number: Number = 0;
     for _ in 0..length {

@@ -3,6 +3,7 @@
 //! A moment names its groups by a number; each group, with its stack, is there once for all targets and moments.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -323,10 +324,9 @@ pub(super) fn load(database: &Database, target: &str, from: f64) -> Result<Timel
             known.clear();
         }
         for member in &moment.groups {
-            if !known.contains_key(&member.number) {
+            if let Entry::Vacant(place) = known.entry(member.number) {
                 let stored = groups.get(member.number)?;
-                let group = stored.and_then(|stored| serde_json::from_slice(stored.value()).ok());
-                known.insert(member.number, group);
+                place.insert(stored.and_then(|stored| serde_json::from_slice(stored.value()).ok()));
             }
         }
         let of = |number: u32| known.get(&number).and_then(Option::as_ref);

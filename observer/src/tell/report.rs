@@ -5,6 +5,7 @@
 
 pub mod escape;
 pub mod folded;
+pub mod html;
 pub mod json;
 pub mod pprof;
 pub mod svg;

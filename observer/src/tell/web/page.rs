@@ -24,9 +24,10 @@ use tokio::sync::Semaphore;
 
 use super::Shown;
 use crate::tell::board::Board;
-pub use assets::{SCRIPT, STYLE};
+pub use assets::{MARK, SCRIPT, STYLE};
+pub use shell::moment;
 pub use target::{main as target_main, title as target_title};
-pub use view::{Place, Range, View, named};
+pub use view::{MOMENTS, Place, Range, View, named};
 
 /// What the page may do: load what this server has, run and style by its own files, frame its flame graphs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -113,7 +114,7 @@ fn all_page(board: &Board) -> (StatusCode, String) {
 fn one_page(board: &Board, name: &str, range: Range) -> Option<(StatusCode, String)> {
     let version = one_version(board, name);
     let state = board.target(name)?;
-    let view = View::of_target(&state, "..", range, view::MOMENTS);
+    let view = View::of_target(&state, "..", range, MOMENTS);
     let page = shell::Page {
         title: target::title(&view),
         root: "..",

@@ -18,6 +18,11 @@ const DARK: &str = "@media (prefers-color-scheme: dark) { \
     svg > rect:first-of-type { fill: #14181d } \
     svg > text, #title, #subtitle, #details, #search, #matched, #unzoom { fill: #d5dbe2 } }\n";
 
+/// What whoever serves such a file tells the browser (`Content-Security-Policy`): it runs its own script, without any
+/// right on the site it came from, and only our pages frame it.
+pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                          frame-ancestors 'self'; base-uri 'none'; sandbox allow-scripts allow-modals";
+
 #[derive(Debug, thiserror::Error)]
 pub enum SvgError {
     #[error("no stacks to draw: nothing is blocked")]

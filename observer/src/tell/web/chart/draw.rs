@@ -94,9 +94,8 @@ fn draw_picture(
 ) -> Result<(), Failed> {
     let root = SVGBackend::with_string(drawn, extent).into_drawing_area();
     let highest = picture.highest().max(picture.limit.unwrap_or(0.0));
-    let sizes = axis::sizes(highest * 1.1, 6);
-    // Room above the line for its label.
-    let top = (highest * 1.14).max(1024.0);
+    let sizes = axis::sizes(highest * 1.09, 6);
+    let top = (highest * 1.1).max(1024.0);
     let times = axis::times(picture.first_at(), picture.last_at(), if size == Size::Wide { 9 } else { 4 });
     let time_step = times.step;
 
@@ -165,18 +164,6 @@ fn draw_picture(
     if let Some((x, y, text)) = culprit_label(picture, &place, across) {
         labels.write_end(&text, "on-culprit", (x, y), VPos::Center)?;
     }
-    if let Some(resident) = picture.resident.last() {
-        let (x, y) = place(right, *resident);
-        let text = format!("resident {}", number::bytes(*resident));
-        // Above the line, or below it where that is where the limit is.
-        let limit = picture.limit.map_or(i32::MIN, |limit| place(right, limit).1);
-        let room = 22 * FINE as i32;
-        if (y - room..y).contains(&limit) {
-            labels.write_end(&text, "memory-label", (x, y + 9 * FINE as i32), VPos::Top)?;
-        } else {
-            labels.write_end(&text, "memory-label", (x, y - 5 * FINE as i32), VPos::Bottom)?;
-        }
-    }
     root.present()
 }
 
@@ -218,7 +205,7 @@ fn culprit_label(
     across: u32,
 ) -> Option<(i32, i32, String)> {
     let layer = picture.layers.iter().find(|layer| layer.kind == Kind::Culprit(0))?;
-    let text = format!("{} × {}", number::count(layer.last_count()), layer.name);
+    let text = layer.words();
     let fine = f64::from(FINE);
     let wide = text.chars().count() as f64 * CHARACTER * fine;
     let last = picture.at.len().checked_sub(1)?;
@@ -312,12 +299,7 @@ pub fn class(kind: Kind) -> String {
 }
 
 fn link(layer: &Layer) -> (String, String) {
-    let title = format!(
-        "{} × {}: {}",
-        number::count(layer.last_count()),
-        harmless(&layer.name),
-        number::bytes(layer.last_bytes())
-    );
+    let title = format!("{}: {}", harmless(&layer.words()), number::bytes(layer.last_bytes()));
     match layer.id {
         Some(id) => (format!("#group-{:016x}", id.0), title),
         None => ("#groups".to_owned(), title),

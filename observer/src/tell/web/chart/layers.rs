@@ -54,6 +54,15 @@ impl Layer {
         self.counts.last().copied().unwrap_or(0)
     }
 
+    /// `9,214 × chan send at quote.go:41`.
+    pub fn words(&self) -> String {
+        let count = self.last_count();
+        match self.id {
+            Some(_) => format!("{} × {}", number::count(count), self.name),
+            None => format!("{}, {}", self.name, number::counted(count, "member")),
+        }
+    }
+
     fn most(&self) -> f64 {
         self.bytes.iter().copied().fold(0.0, f64::max)
     }
@@ -217,6 +226,8 @@ fn layers(
     let mut others: Vec<Layer> = series.into_values().collect();
     others.sort_by(|a, b| b.most().total_cmp(&a.most()).then(a.id.cmp(&b.id)));
     let visible = others.iter().take(STEADY).filter(|layer| layer.most() >= VISIBLE * height).count();
+    // One alone needs no collective name.
+    let visible = if others.len() == visible + 1 { others.len() } else { visible };
     let rest = others.split_off(visible);
     let mut all = Vec::new();
     if !rest.is_empty() {

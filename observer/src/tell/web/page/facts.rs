@@ -100,29 +100,30 @@ pub fn flame_graphs(view: &View) -> Markup {
         }
         Place::File { blocked, growth } => (blocked.clone(), growth.clone()),
     };
+    let blocked_is_none = blocked.is_none();
     html! {
         @if blocked.is_some() || growth.is_some() {
             section class="flames" aria-labelledby="flames" {
                 h2 id="flames" { "Flame graphs" }
                 @if let Some(address) = blocked {
-                    (flame_graph(view, "Blocked: width is how many wait there", &address, svg::height(&view.sample.groups)))
+                    (flame_graph(view, "Blocked: width is how many wait there", &address, svg::height(&view.sample.groups), true))
                 }
                 @if let Some(address) = growth {
                     @let sites = view.sample.growth.as_ref().map(|growth| growth.sites.as_slice()).unwrap_or_default();
-                    (flame_graph(view, "Growth: width is bytes first touched there and still held", &address, svg::growth_height(sites)))
+                    (flame_graph(view, "Growth: width is bytes first touched there and still held", &address, svg::growth_height(sites), blocked_is_none))
                 }
             }
         }
     }
 }
 
-fn flame_graph(view: &View, name: &str, address: &str, height: usize) -> Markup {
+fn flame_graph(view: &View, name: &str, address: &str, height: usize, open: bool) -> Markup {
     let key = name.split(':').next().unwrap_or_default();
     html! {
-        details data-key={ "flames-" (key) } {
+        details data-key={ "flames-" (key) } open[open] {
             summary { (name) }
             div class="inside" {
-                iframe sandbox="allow-scripts" loading="lazy" title={ "Flame graph. " (name) } height=(height) src=(address) {}
+                iframe sandbox="allow-scripts allow-modals" loading="lazy" title={ "Flame graph. " (name) } height=(height) src=(address) {}
                 @if let Place::Server { .. } = view.place {
                     p class="small" { "As it was when opened. " a href=(address) target="_blank" rel="noopener" { "Open it on its own" } }
                 }

@@ -108,8 +108,9 @@ fn figure(view: &View) -> Markup {
         figure class="picture" id="picture" {
             div class="over" {
                 p class="what" {
-                    span class="key line" aria-hidden="true" {} "Resident memory, over what "
-                    strong { "blocked goroutines and threads" } " hold"
+                    span class="key line" aria-hidden="true" {} "Resident memory, "
+                    strong { (number::bytes(view.sample.memory.resident_bytes as f64)) }
+                    ", over what blocked goroutines and threads hold"
                 }
                 @if let Place::Server { range, .. } = &view.place {
                     nav class="ranges" aria-label="Time range" {
@@ -159,7 +160,7 @@ fn legend(view: &View) -> Markup {
                         a href=(layer.id.map_or_else(|| "#groups".to_owned(), |id| format!("#group-{:016x}", id.0))) {
                             svg class="key" viewBox="0 0 12 12" aria-hidden="true" { rect class=(class) width="12" height="12" {} }
                             @if matches!(layer.kind, Kind::Culprit(_)) { b { "leaks: " } }
-                            (number::count(layer.last_count())) " × " (safe(&layer.name))
+                            (safe(&layer.words()))
                             span class="amount" { (number::bytes(layer.last_bytes())) }
                         }
                     }

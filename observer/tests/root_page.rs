@@ -105,3 +105,138 @@ fn one_file_is_the_same_page() {
     assert_eq!(asked, Vec::<String>::new());
     let _ = (TAB, ENTER);
 }
+
+/// The middle of what a selector finds, in the window.
+fn middle(browser: &Browser, selector: &str) -> (f64, f64) {
+    let place = browser.until(&format!(
+        "const found = document.querySelector({selector:?}); if (!found) return null; \
+         found.scrollIntoView({{block: 'center'}}); const box = found.getBoundingClientRect(); \
+         return [box.x + box.width * .8, box.y + box.height * .9]"
+    ));
+    (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_culprit_is_seen_and_its_area_leads_to_its_stack() {
+    let browser = Browser::start();
+    let site =
+        with(vec![state("checkout", &scenes::leak(300.0)), state("stable", &scenes::healthy(120.0, 4))]);
+    let root = format!("http://{}", site.address);
+    browser.open(&format!("{root}/"));
+    let card = browser.until("return document.querySelector('.card.leak').innerText");
+    let card = card.as_str().unwrap();
+    assert!(
+        card.contains("LEAK") && card.contains("checkout.(*Quoter).fetch") && card.contains("checkout.go:41"),
+        "{card}"
+    );
+    assert!(browser.run("return document.title").as_str().unwrap().starts_with("LEAK"));
+    browser.run("document.querySelector('.card.leak a.name').click()");
+    browser.until("return document.querySelector('#sentence')");
+    // What is seen without scrolling: the sentence with function, file and line.
+    let sentence = browser.run("return document.querySelector('#sentence').innerText");
+    let sentence = sentence.as_str().unwrap();
+    assert!(sentence.contains("checkout.(*Quoter).fetch checkout.go:41"), "{sentence}");
+    let line = browser.run("return document.querySelector('.culprit .stack .own .position').innerText");
+    assert_eq!(line, "checkout.go:41");
+
+    // By pointer.
+    let (x, y) = middle(&browser, "svg.chart.wide a:has(.culprit-0)");
+    browser.click(x, y);
+    let at = browser.until("return location.hash");
+    assert!(at.as_str().unwrap().starts_with("#group-"), "{at}");
+    let focus = "return document.activeElement.matches('.culprit') && document.activeElement.id === location.hash.slice(1)";
+    browser.until(focus);
+    let seen = "const box = document.activeElement.getBoundingClientRect(); return box.top < innerHeight && box.bottom > 0";
+    browser.until(seen);
+
+    // By keyboard: to a steady group, whose row unfolds.
+    browser.open(&format!("{root}/targets/stable"));
+    browser.until("return document.querySelector('svg.chart.wide a .steady-0')");
+    let steady = "return !!document.activeElement.closest('svg.chart a')";
+    for _ in 0..20 {
+        browser.press(TAB);
+        if browser.run(steady) == true {
+            break;
+        }
+    }
+    assert_eq!(browser.run(steady), true, "no area can be reached by Tab");
+    let name = browser.run("return document.activeElement.getAttribute('aria-label')");
+    assert!(name.as_str().unwrap().contains(" × "), "{name}");
+    browser.press(ENTER);
+    browser.until("const row = document.querySelector(location.hash || 'none'); return row && row.closest('details').open");
+    browser.until("return document.activeElement.id === location.hash.slice(1)");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn it_lives_and_keeps_what_the_reader_did() {
+    let browser = Browser::start();
+    let run = scenes::leak(300.0);
+    let part = |samples: usize| {
+        let mut part = scenes::leak(300.0);
+        part.samples.truncate(samples);
+        part
+    };
+    let site = with(vec![state("checkout", &part(40))]);
+    let root = format!("http://{}", site.address);
+    browser.open("about:blank");
+    browser.requests();
+    browser.open(&format!("{root}/targets/checkout"));
+    browser.until("return document.querySelector('#live').dataset.state === 'live'");
+    let before = browser.run("return document.querySelector('#sentence').innerText");
+    // A row is opened and in focus, the page is scrolled.
+    browser.run(
+        "const row = document.querySelector('.groups details'); row.open = true; \
+         row.querySelector('summary').focus(); scrollTo(0, 400); window.same = row",
+    );
+    site.shown.board.publish(state("checkout", &run));
+    let sentence = format!("return document.querySelector('#sentence').innerText !== {before}");
+    browser.until(&sentence);
+    let kept = browser.run(
+        "return [window.same.isConnected, window.same.open, document.activeElement === window.same.querySelector('summary'), \
+         scrollY === 400]",
+    );
+    assert_eq!(kept, serde_json::json!([true, true, true, true]));
+
+    // While text is selected nothing changes under it.
+    browser.run("getSelection().selectAllChildren(document.querySelector('#sentence'))");
+    let selected = browser.run("return getSelection().toString()");
+    site.shown.board.publish(state("checkout", &part(60)));
+    browser.until("return document.querySelector('#live').dataset.state === 'paused'");
+    assert_eq!(browser.run("return getSelection().toString()"), selected);
+    browser.run("getSelection().removeAllRanges()");
+    browser.until("return document.querySelector('#live').dataset.state === 'live'");
+
+    // Another range without losing the place.
+    browser.run("document.querySelector('a[data-range][href=\"?range=all\"]').click()");
+    browser.until("return location.search === '?range=all' && document.querySelector('a[data-range][aria-current]').innerText === 'all'");
+    assert_eq!(browser.run("return window.same.isConnected && window.same.open"), true);
+
+    // Another target joins the page of all.
+    browser.open(&format!("{root}/"));
+    browser.until("return document.querySelector('#live').dataset.state === 'live'");
+    site.shown.board.publish(state("late", &scenes::healthy(60.0, 4)));
+    browser.until("return document.body.innerText.includes('late')");
+    // Under the pointer: what was when.
+    browser.open(&format!("{root}/targets/checkout"));
+    let (x, y) = middle(&browser, "svg.chart.wide");
+    browser.hover(x, y - 60.0);
+    let read = browser
+        .until("const box = document.querySelector('.readout'); return box && !box.hidden && box.innerText");
+    assert!(
+        read.as_str().unwrap().contains("resident") && read.as_str().unwrap().contains("checkout.go:41"),
+        "{read}"
+    );
+    browser.screenshot("readout");
+
+    let mut others = browser.requests();
+    others.retain(|url| !url.starts_with(&root) && !url.starts_with("data:"));
+    assert_eq!(others, Vec::<String>::new());
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+
+    // observer goes away: the reader is told.
+    drop(site);
+    browser.until("return document.querySelector('#live').dataset.state === 'lost'");
+}

@@ -107,6 +107,7 @@
   let asked = null;
   async function follow() {
     let failures = 0;
+    state("live", "live");
     for (;;) {
       await pause(failures ? Math.min(10000, PACE * 2 ** failures) : PACE);
       await seen();
@@ -218,7 +219,8 @@
       when.textContent = new Date(1000 * data.at[nearest]).toLocaleTimeString("en", { ...clock, second: "2-digit" });
       const rows = [when, row("resident", bytes(data.resident[nearest]))];
       for (const layer of data.layers) {
-        if (layer.counts[nearest]) rows.push(row(layer.counts[nearest].toLocaleString("en") + " × " + layer.name, bytes(layer.bytes[nearest])));
+        const count = layer.counts[nearest].toLocaleString("en") + " × ";
+        if (layer.counts[nearest]) rows.push(row((layer.one ? count : "") + layer.name, bytes(layer.bytes[nearest])));
       }
       box.replaceChildren(...rows);
       box.hidden = false;

@@ -82,7 +82,13 @@ pub fn sparkline(picture: &Picture, label: &str) -> String {
     if done.is_err() {
         return String::new();
     }
-    paints.apply(&drawn, &format!("class=\"spark\" role=\"img\" aria-label=\"{}\"", escape(label)))
+    paints.apply(
+        &drawn,
+        &format!(
+            "class=\"spark\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\"",
+            escape(label)
+        ),
+    )
 }
 
 fn draw_picture(

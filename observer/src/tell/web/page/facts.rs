@@ -123,7 +123,7 @@ fn flame_graph(view: &View, name: &str, address: &str, height: usize, open: bool
         details data-key={ "flames-" (key) } open[open] {
             summary { (name) }
             div class="inside" {
-                iframe sandbox="allow-scripts allow-modals" loading="lazy" title={ "Flame graph. " (name) } height=(height) src=(address) {}
+                iframe sandbox="allow-scripts allow-modals" loading=[(!open).then_some("lazy")] title={ "Flame graph. " (name) } height=(height) src=(address) {}
                 @if let Place::Server { .. } = view.place {
                     p class="small" { "As it was when opened. " a href=(address) target="_blank" rel="noopener" { "Open it on its own" } }
                 }

@@ -20,9 +20,11 @@ pub fn main(view: &View) -> Markup {
             (group::culprit(culprit, rank, diagnosis.culprits.len()))
         }
         (facts::deadlocks(diagnosis))
+        // Where no group is to blame, the stacks that touched new memory are the next best.
+        @if diagnosis.verdict == Verdict::Growing { (facts::growth(diagnosis)) }
         (facts::memory(view))
         (group::others(view))
-        (facts::growth(diagnosis))
+        @if diagnosis.verdict != Verdict::Growing { (facts::growth(diagnosis)) }
         (facts::flame_graphs(view))
         (facts::not_seen(view))
         (facts::downloads(view))
@@ -141,7 +143,7 @@ fn readout(picture: &chart::Picture) -> String {
         .layers
         .iter()
         .rev()
-        .map(|layer| json!({ "name": safe(&layer.name), "counts": layer.counts, "bytes": whole(&layer.bytes) }))
+        .map(|layer| json!({ "name": safe(&layer.name), "one": layer.id.is_some(), "counts": layer.counts, "bytes": whole(&layer.bytes) }))
         .collect();
     json!({ "at": whole(&picture.at), "resident": whole(&picture.resident), "layers": layers }).to_string()
 }

@@ -354,7 +354,7 @@ fn a_restart_and_a_gap_interrupt_the_line() {
         .map(|i| point(f64::from(i) * 60.0, 0))
         .chain((0..100).map(|i| point(3_600.0 + f64::from(i), 0)))
         .collect();
-    assert_eq!(picture_of(&thinned, &diagnosis).stretches, [0..160]);
+    assert_eq!(picture_of(&thinned, &diagnosis).stretches.len(), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Targets in every state that the page shows, by the simulated service.
 
+#![allow(dead_code, reason = "shared by several tests, none uses all of it")]
+
 use observer::diagnose::{Deadlock, History, diagnose};
 use observer::sample::{Degraded, Frame, Growth, GrowthSite, Mapped};
 use observer::tell::board::TargetState;

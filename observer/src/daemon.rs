@@ -10,6 +10,7 @@ pub mod name;
 mod roster;
 pub mod rules;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::Config;
 use crate::kernel::{KernelOptions, SharedKernel};
 use crate::observe::{KernelSource, degrade};
+use crate::systemd;
 use crate::tell::board::Board;
-use crate::tell::metrics::Metrics;
+use crate::tell::metrics::{self, Metrics};
 use crate::tell::web::Shown;
 use crate::tell::web::server::{self, Server};
 use crate::timeline::Timeline;
@@ -78,6 +80,7 @@ impl Signals {
 /// Everything that runs, in the order in which it was started.
 struct Daemon {
     board: Arc<Board>,
+    metrics: Arc<Metrics>,
     server: Server,
     drain: Option<Drain>,
     discovery: Discovery,
@@ -90,8 +93,7 @@ struct Daemon {
 impl Daemon {
     fn start(config: &Config) -> Result<Self> {
         // What can fail for want of a free port or a right goes first, so that it fails in one line and at once.
-        let listeners =
-            config.listen.iter().map(|address| server::listen(address)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners(config)?;
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string()).collect();
         let external_url = match (&*config.external_url, addresses.first()) {
@@ -99,13 +101,14 @@ impl Daemon {
             (given, _) => given.to_owned(),
         };
         let board = Arc::new(Board::default());
-        let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
+        let metrics = Arc::new(Metrics::with_options(Arc::clone(&board), &metrics_options(config))?);
         let shown =
             Arc::new(Shown { board: Arc::clone(&board), metrics: Arc::clone(&metrics), external_url });
         let options = server::Options {
             listeners,
             telemetry_path: config.telemetry_path.clone(),
             max_requests: config.max_requests,
+            web_config_file: config.web_config_file.clone(),
             ..server::Options::default()
         };
         let server = Server::start(options, shown)?;
@@ -121,7 +124,7 @@ impl Daemon {
         };
         let common = Arc::new(Common {
             board: Arc::clone(&board),
-            metrics,
+            metrics: Arc::clone(&metrics),
             kernel,
             keep: Box::new(|_, _, _| ()),
             pace: Pace::default(),
@@ -130,18 +133,31 @@ impl Daemon {
         let discovery =
             Discovery::start(Arc::clone(&config.rules)).context("starting the thread that discovers")?;
         board.set_ready(true);
-        tracing::info!("listening on {}", addresses.join(", "));
-        Ok(Self { board, server, drain, discovery, roster, rules: Arc::clone(&config.rules), edition: 0 })
+        systemd::ready(&format!("serving on {}", addresses.join(", ")));
+        Ok(Self {
+            board,
+            metrics,
+            server,
+            drain,
+            discovery,
+            roster,
+            rules: Arc::clone(&config.rules),
+            edition: 0,
+        })
     }
 
     async fn serve(&mut self, signals: &mut Signals, reload: &dyn Fn() -> Result<Config>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // Where nobody watches, nobody listens either.
+        let mut alive = interval(systemd::watchdog().unwrap_or(Duration::from_secs(3600)));
         loop {
             tokio::select! {
                 biased;
-                () = async { tokio::select! { _ = signals.interrupt.recv() => (), _ = signals.terminate.recv() => () } } => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.terminate.recv() => return,
                 _ = signals.hang_up.recv() => self.reload(reload),
+                _ = alive.tick() => systemd::alive(),
                 _ = ticks.tick() => self.tick(),
             }
         }
@@ -158,12 +174,14 @@ impl Daemon {
 
     /// What cannot be changed while it runs is said; the rest is.
     fn reload(&mut self, reload: &dyn Fn() -> Result<Config>) {
+        systemd::reloading();
         match reload() {
             Ok(config) => {
                 self.rules = Arc::clone(&config.rules);
                 self.edition += 1;
                 self.discovery.set_rules(Arc::clone(&config.rules));
                 self.roster.set_limits(limits(&config));
+                self.metrics.set_options(&metrics_options(&config));
                 tracing::info!(rules = self.rules.len(), "configuration read anew");
             }
             Err(error) => {
@@ -175,6 +193,7 @@ impl Daemon {
     /// Those who ask first are told first: a load balancer, then the followers, then whoever still reads.
     async fn stop(self, signals: &mut Signals) {
         tracing::info!("ending");
+        systemd::stopping();
         self.board.set_ready(false);
         let ended = tokio::task::spawn_blocking(move || {
             let left_behind = self.roster.stop(Instant::now() + FOLLOWERS_END);
@@ -192,6 +211,19 @@ impl Daemon {
             () = signals.end() => tracing::warn!("told to end again: at once"),
         }
     }
+}
+
+/// What systemd opened for us, unless addresses were asked for.
+fn listeners(config: &Config) -> Result<Vec<TcpListener>> {
+    let passed = systemd::listeners()?;
+    if !passed.is_empty() && !config.listen_is_asked {
+        return Ok(passed);
+    }
+    Ok(config.listen.iter().map(|address| server::listen(address)).collect::<Result<_, _>>()?)
+}
+
+fn metrics_options(config: &Config) -> metrics::Options {
+    metrics::Options { sites: config.sites }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -1,0 +1,167 @@
+//! The daemon with real targets: waits for them, follows them over restarts, and is held up by none of them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "support/observer.rs"]
+mod support;
+
+use daemon::{Daemon, until};
+use support::Victim;
+
+/// A C program under a name that no other process has.
+fn build(source: &str, directory: &Path, name: &str) -> PathBuf {
+    let program = directory.join(name);
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../xtask/targets/c/{source}/{source}.c"));
+    let compiled = Command::new("cc")
+        .args(["-O2", "-pthread", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .expect("a C compiler (install: cargo xtask setup)");
+    assert!(compiled.success());
+    program
+}
+
+/// It sleeps until its standard input is closed.
+fn start(program: &Path) -> Victim {
+    Victim::start(Command::new(program).stdin(Stdio::piped()).stdout(Stdio::null()))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn waits_for_a_target_follows_it_over_a_restart_and_forgets_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = build("sleepers", directory.path(), "obs-d-restart");
+    let config = directory.path().join("observer.toml");
+    fs::write(&config, "[[target]]\nexe='obs-d-restart'\n[sampling]\nforget_after='8s'\ninterval='500ms'\n")
+        .unwrap();
+    let daemon = Daemon::start(&["--config", config.to_str().unwrap()]);
+    until("it waits", || {
+        daemon.get("/api/v1/targets").contains("no process with exe obs-d-restart").then_some(())
+    });
+    assert_eq!(daemon.get("/readyz").lines().count(), 1);
+
+    let up = || daemon.metric("observer_target_up{target=\"obs-d-restart\"}");
+    let first = start(&program);
+    until("it is observed", || up().filter(|up| *up == 1.0));
+    let pid = format!("pid=\"{}\"", first.pid());
+    assert!(
+        daemon.get("/metrics").lines().any(|l| l.starts_with("observer_target_info") && l.contains(&pid))
+    );
+    drop(first);
+    until("it is down and still spoken of", || up().filter(|up| *up == 0.0));
+
+    let second = start(&program);
+    until("its heir has its name", || up().filter(|up| *up == 1.0));
+    let targets = daemon.json("/api/v1/targets");
+    assert_eq!(targets["targets"].as_array().unwrap().len(), 1, "{targets}");
+    assert_eq!(targets["targets"][0]["restarts"], 1, "{targets}");
+    assert_eq!(targets["targets"][0]["target"]["pid"], second.pid(), "{targets}");
+    drop(second);
+    until("it is forgotten", || daemon.metric("observer_target_up").is_none().then_some(()));
+    until("it is forgotten", || up().is_none().then_some(()));
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_target_that_hangs_its_readers_holds_up_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let hanger = build("hanger", directory.path(), "obs-d-hanger");
+    let healthy = build("sleepers", directory.path(), "obs-d-healthy");
+    let mut hanger = Victim::start(Command::new(hanger).stdout(Stdio::piped()));
+    let mut line = String::new();
+    BufReader::new(hanger.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "hangs\n");
+    let healthy = start(&healthy);
+    let daemon = Daemon::start(&["--exe", "obs-d-*", "--interval", "500ms"]);
+    let sampled = || daemon.metric("observer_last_sample_timestamp_seconds{target=\"obs-d-healthy\"}");
+    let begun = until("the healthy one is sampled", sampled);
+    // The fault that this is about: whoever reads the hanger does not come back.
+    let reader = |pid: u32| {
+        let stacks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(|entry| {
+            let task = entry.ok()?.path();
+            let name = fs::read_to_string(task.join("comm")).ok()?;
+            let stack = fs::read_to_string(task.join("stack")).unwrap_or_default();
+            (name.starts_with("target") && stack.contains("handle_userfault")).then_some(())
+        });
+        stacks.count()
+    };
+    until("a reader hangs", || (reader(daemon.pid()) == 1).then_some(()));
+    until("the healthy one is sampled on", || sampled().filter(|at| *at > begun + 5.0));
+    assert_eq!(reader(daemon.pid()), 1);
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("left behind"), "{log}");
+    drop(healthy);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_reload_takes_what_is_right_and_refuses_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = start(&build("sleepers", directory.path(), "obs-d-one"));
+    let two = start(&build("sleepers", directory.path(), "obs-d-two"));
+    let config = directory.path().join("observer.toml");
+    fs::write(&config, "[[target]]\nexe='obs-d-one'\n").unwrap();
+    let daemon = Daemon::start(&["--config", config.to_str().unwrap()]);
+    let up = |name: &str| daemon.metric(&format!("observer_target_up{{target=\"{name}\"}}"));
+    until("the one is observed", || up("obs-d-one"));
+    fs::write(&config, "[[target]]\nexe='obs-d-two'\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    until("the other is observed", || up("obs-d-two"));
+    until("the one no longer", || up("obs-d-one").is_none().then_some(()));
+    fs::write(&config, "[[target]]\nexe=''\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    until("the wrong one is refused", || {
+        daemon.log().contains("stays as it was: target: exe is empty").then_some(())
+    });
+    assert_eq!(up("obs-d-two"), Some(1.0));
+    drop((one, two));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn fifty_targets_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = build("sleepers", directory.path(), "obs-d-many");
+    let targets: Vec<Victim> = (0..50).map(|_| start(&program)).collect();
+    let daemon = Daemon::start(&["--exe", "obs-d-many"]);
+    let up = || {
+        daemon
+            .get("/metrics")
+            .lines()
+            .filter(|l| l.starts_with("observer_target_up") && l.ends_with(" 1"))
+            .count()
+    };
+    until("all are observed", || (up() == targets.len()).then_some(()));
+    assert!(daemon.get("/metrics").contains("observer_target_up{target=\"obs-d-many-50\"} 1"));
+    until("each has a verdict", || {
+        let targets = daemon.json("/api/v1/targets");
+        let all = targets["targets"].as_array().unwrap();
+        all.iter().all(|target| target["verdict"] == "stable").then_some(())
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 128 << 10, "{resident}");
+    drop(targets);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_that_is_taken_is_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = support::run(&mut support::observer(&["run", "--comm", "x", "--listen", &address]));
+    ran.refused(1, &["cannot listen on", &address, "--listen"]);
+}

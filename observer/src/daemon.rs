@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::Config;
-use crate::kernel::{KernelOptions, SharedKernel};
+use crate::kernel::{KernelOptions, SharedKernel, heap};
 use crate::observe::{KernelSource, degrade};
 use crate::systemd;
 use crate::tell::board::Board;
@@ -34,11 +34,16 @@ use roster::{Limits, Roster};
 
 /// Followers are looked after, and what was discovered is taken, this often.
 const TICK: Duration = Duration::from_millis(500);
+/// What was freed is given back to the kernel, at the latest, this often.
+const TRIM: Duration = Duration::from_secs(60);
+/// And so long after targets were attached to, which needs the most.
+const TRIM_AFTER_ATTACH: Duration = Duration::from_secs(6);
 /// Followers have this long to end; a process that hangs keeps its follower for ever.
 const FOLLOWERS_END: Duration = Duration::from_secs(3);
 
 /// Runs until it is told to end. `reload` reads the configuration anew.
 pub fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
+    heap::share_arenas();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -88,6 +93,7 @@ struct Daemon {
     rules: Arc<[rules::Rule]>,
     /// Of `rules`: looks by older ones do not count.
     edition: u64,
+    trim_at: Instant,
 }
 
 impl Daemon {
@@ -143,6 +149,7 @@ impl Daemon {
             roster,
             rules: Arc::clone(&config.rules),
             edition: 0,
+            trim_at: Instant::now() + TRIM,
         })
     }
 
@@ -167,8 +174,13 @@ impl Daemon {
         self.roster.reap();
         if let Some(look) = self.discovery.look()
             && look.edition == self.edition
+            && self.roster.update(&look, &self.rules)
         {
-            self.roster.update(&look, &self.rules);
+            self.trim_at = self.trim_at.min(Instant::now() + TRIM_AFTER_ATTACH);
+        }
+        if Instant::now() >= self.trim_at {
+            heap::trim();
+            self.trim_at = Instant::now() + TRIM;
         }
     }
 

@@ -8,6 +8,7 @@ pub mod btf;
 pub mod census;
 pub mod features;
 mod growth;
+pub mod heap;
 pub mod layout;
 mod lifecycle;
 mod mapped;
@@ -125,7 +126,7 @@ impl Kernel {
     /// Loads the programs and attaches them. Takes about 0.2 s, most of it parsing the kernel's BTF.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
         let loaded = Self::load_object(options);
-        sys::trim_heap();
+        heap::trim();
         loaded
     }
 

@@ -83,14 +83,15 @@ impl Roster {
         self.limits = limits;
     }
 
-    /// Takes note of who is there.
-    pub fn update(&mut self, look: &Look, rules: &[Rule]) {
+    /// Takes note of who is there; whether that began anything.
+    pub fn update(&mut self, look: &Look, rules: &[Rule]) -> bool {
         self.reap();
         self.stop_those_not_in(look);
-        self.begin_new(look);
+        let begun = self.begin_new(look);
         self.forget();
         self.pace();
         self.announce(look, rules);
+        begun
     }
 
     /// Followers that have ended by themselves: the process exited, or could not be attached to.
@@ -141,8 +142,9 @@ impl Roster {
         }
     }
 
-    fn begin_new(&mut self, look: &Look) {
+    fn begin_new(&mut self, look: &Look) -> bool {
         self.left_out = 0;
+        let mut begun = false;
         for found in &look.found {
             let key = (found.pid, found.start_ticks);
             let known = self.slots.values().filter_map(|slot| slot.follower.as_ref()).any(|f| is(found, f));
@@ -155,7 +157,9 @@ impl Roster {
                 continue;
             }
             self.begin(found);
+            begun = true;
         }
+        begun
     }
 
     fn begin(&mut self, found: &Found) {

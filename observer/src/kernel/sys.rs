@@ -66,15 +66,6 @@ pub fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     bpf(BPF_ITER_CREATE, &IterCreate { link: link.as_raw_fd().cast_unsigned(), flags: 0 })
 }
 
-/// Gives memory that was freed back to the kernel; parsing the kernel's BTF leaves 16 MB of it behind.
-pub fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: has no preconditions.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_PAGE_FAULTS: u64 = 2;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;

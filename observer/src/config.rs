@@ -3,6 +3,7 @@
 //! Reads the file it is given; everything wrong with it is one line that says where and what is possible.
 //! deploy/observer.toml has every key with its default.
 
+mod alerts;
 mod raw;
 pub mod units;
 
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use raw::{History, Log, Metrics, Raw, Sampling, Target, Web};
+pub use raw::{Alertmanager, Alerts, History, Log, Metrics, Raw, Sampling, Target, Web, Webhook};
 
 use crate::daemon::rules::Rule;
+use crate::tell::alert;
 
 /// A file that is longer is none of ours.
 const MOST_BYTES: u64 = 1 << 20;
@@ -57,6 +59,8 @@ pub struct Config {
     pub exact: bool,
     pub sites: usize,
     pub history: Option<Store>,
+    /// What they link to is the daemon's to say.
+    pub alerts: alert::Options,
     pub log: LogOptions,
 }
 
@@ -128,6 +132,7 @@ impl Config {
             exact: raw.sampling.exact.unwrap_or(false),
             sites,
             history: store(&raw.history)?,
+            alerts: alerts::options(&raw.alerts)?,
             log: log(&raw.log)?,
         })
     }
@@ -185,8 +190,11 @@ fn store(raw: &History) -> Result<Option<Store>, ConfigError> {
     let keep = duration("history.keep", raw.keep.as_ref(), Duration::from_secs(7 * 86_400))?;
     let max_bytes = raw.max_bytes.as_deref().map_or(Ok(256 << 20), units::bytes);
     let max_bytes = max_bytes.map_err(|message| wrong("history.max_bytes", message))?;
-    if max_bytes < 4 << 20 {
-        return Err(wrong("history.max_bytes", "less than 4 MiB keeps nothing".to_owned()));
+    if max_bytes < 16 << 20 {
+        return Err(wrong(
+            "history.max_bytes",
+            "less than 16 MiB leaves no room to turn round in".to_owned(),
+        ));
     }
     Ok(raw.path.as_ref().map(|path| Store { path: PathBuf::from(path), keep, max_bytes }))
 }

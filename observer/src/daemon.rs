@@ -10,7 +10,7 @@ pub mod name;
 mod roster;
 pub mod rules;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,15 @@ use crate::config::Config;
 use crate::kernel::{KernelOptions, SharedKernel, heap};
 use crate::observe::{KernelSource, degrade};
 use crate::systemd;
+use crate::tell::alert::{self, Alerts};
 use crate::tell::board::Board;
 use crate::tell::metrics::{self, Metrics};
 use crate::tell::web::Shown;
 use crate::tell::web::server::{self, Server};
-use crate::timeline::Timeline;
+use crate::timeline::store::{self, Store};
 use discover::Discovery;
 use drain::{Drain, Routes};
-use follow::{Common, Pace};
+use follow::{Common, Pace, unix_now};
 use roster::{Limits, Roster};
 
 /// Followers are looked after, and what was discovered is taken, this often.
@@ -38,6 +39,11 @@ const TICK: Duration = Duration::from_millis(500);
 const TRIM: Duration = Duration::from_secs(60);
 /// And so long after targets were attached to, which needs the most.
 const TRIM_AFTER_ATTACH: Duration = Duration::from_secs(6);
+/// The board is looked at for alerts this often.
+const ALERT_TICK: Duration = Duration::from_secs(2);
+/// For alerts that are still to be told when we end, and for history to be written.
+const TELL_THE_LAST: Duration = Duration::from_secs(3);
+const WRITE_THE_LAST: Duration = Duration::from_secs(3);
 /// Followers have this long to end; a process that hangs keeps its follower for ever.
 const FOLLOWERS_END: Duration = Duration::from_secs(3);
 
@@ -85,6 +91,9 @@ impl Signals {
 /// Everything that runs, in the order in which it was started.
 struct Daemon {
     board: Arc<Board>,
+    external_url: String,
+    alerts: Arc<Alerts>,
+    common: Arc<Common>,
     metrics: Arc<Metrics>,
     server: Server,
     drain: Option<Drain>,
@@ -102,14 +111,17 @@ impl Daemon {
         let listeners = listeners(config)?;
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string()).collect();
-        let external_url = match (&*config.external_url, addresses.first()) {
-            ("", Some(address)) => format!("http://{address}"),
-            (given, _) => given.to_owned(),
-        };
+        let external_url = external_url(config, &listeners);
         let board = Arc::new(Board::default());
         let metrics = Arc::new(Metrics::with_options(Arc::clone(&board), &metrics_options(config))?);
-        let shown =
-            Arc::new(Shown { board: Arc::clone(&board), metrics: Arc::clone(&metrics), external_url });
+        let alerts = Arc::new(Alerts::new(alert_options(config, &external_url))?);
+        metrics.watch_alerts(alerts.counters());
+        let store = config.history.as_ref().map(open_store).transpose()?;
+        let shown = Arc::new(Shown {
+            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
+            external_url: external_url.clone(),
+        });
         let options = server::Options {
             listeners,
             telemetry_path: config.telemetry_path.clone(),
@@ -132,16 +144,19 @@ impl Daemon {
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
             kernel,
-            keep: Box::new(|_, _, _| ()),
+            store,
             pace: Pace::default(),
         });
-        let roster = Roster::new(common, routes, limits(config), Box::new(|_| Timeline::default()));
+        let roster = Roster::new(Arc::clone(&common), routes, limits(config));
         let discovery =
             Discovery::start(Arc::clone(&config.rules)).context("starting the thread that discovers")?;
         board.set_ready(true);
         systemd::ready(&format!("serving on {}", addresses.join(", ")));
         Ok(Self {
             board,
+            external_url,
+            alerts,
+            common,
             metrics,
             server,
             drain,
@@ -156,6 +171,8 @@ impl Daemon {
     async fn serve(&mut self, signals: &mut Signals, reload: &dyn Fn() -> Result<Config>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = interval(ALERT_TICK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // Where nobody watches, nobody listens either.
         let mut alive = interval(systemd::watchdog().unwrap_or(Duration::from_secs(3600)));
         loop {
@@ -166,6 +183,7 @@ impl Daemon {
                 _ = signals.hang_up.recv() => self.reload(reload),
                 _ = alive.tick() => systemd::alive(),
                 _ = ticks.tick() => self.tick(),
+                _ = looks.tick() => self.look_for_alerts(),
             }
         }
     }
@@ -184,6 +202,13 @@ impl Daemon {
         }
     }
 
+    fn look_for_alerts(&self) {
+        self.alerts.tick(unix_now(), &self.board);
+        if let Some(store) = &self.common.store {
+            self.board.lose(&store.take_losses());
+        }
+    }
+
     /// What cannot be changed while it runs is said; the rest is.
     fn reload(&mut self, reload: &dyn Fn() -> Result<Config>) {
         systemd::reloading();
@@ -194,6 +219,9 @@ impl Daemon {
                 self.discovery.set_rules(Arc::clone(&config.rules));
                 self.roster.set_limits(limits(&config));
                 self.metrics.set_options(&metrics_options(&config));
+                if let Err(error) = self.alerts.reload(alert_options(&config, &self.external_url)) {
+                    tracing::error!("alerts stay as they were: {error}");
+                }
                 tracing::info!(rules = self.rules.len(), "configuration read anew");
             }
             Err(error) => {
@@ -213,8 +241,19 @@ impl Daemon {
                 tracing::warn!(targets = left_behind, "reading some processes hangs: left behind");
             }
             drop(self.discovery);
+            self.alerts.tick(unix_now(), &self.board);
+            self.alerts.stop(TELL_THE_LAST);
             if let Some(drain) = self.drain {
                 drain.stop();
+            }
+            // Followers that hang share it with us for ever: then what it holds is written, and the rest is the
+            // kernel's to close.
+            let written = match Arc::try_unwrap(self.common).map(|common| common.store) {
+                Ok(store) => store.is_none_or(|store| store.close(WRITE_THE_LAST)),
+                Err(common) => common.store.as_ref().is_none_or(|store| store.flush(WRITE_THE_LAST)),
+            };
+            if !written {
+                tracing::warn!("history: what came last may not be on disk");
             }
             self.server.stop();
         });
@@ -232,6 +271,32 @@ fn listeners(config: &Config) -> Result<Vec<TcpListener>> {
         return Ok(passed);
     }
     Ok(config.listen.iter().map(|address| server::listen(address)).collect::<Result<_, _>>()?)
+}
+
+/// As it is configured, else where we listen; an address that stands for all of the machine's is none to go to.
+fn external_url(config: &Config, listeners: &[TcpListener]) -> String {
+    if !config.external_url.is_empty() {
+        return config.external_url.clone();
+    }
+    let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) else {
+        return String::new();
+    };
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned()),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V4(ip) => ip.to_string(),
+    };
+    format!("http://{host}:{}", address.port())
+}
+
+fn alert_options(config: &Config, external_url: &str) -> alert::Options {
+    alert::Options { external_url: external_url.to_owned(), ..config.alerts.clone() }
+}
+
+fn open_store(asked: &crate::config::Store) -> Result<Store> {
+    let limits = store::Limits { max_bytes: asked.max_bytes, keep: asked.keep };
+    Ok(Store::open(&asked.path, limits)?)
 }
 
 fn metrics_options(config: &Config) -> metrics::Options {

@@ -38,6 +38,9 @@ fn the_example_says_what_holds_without_it() {
     all.web.external_url = None;
     all.history.path = None;
     all.log.level = None;
+    all.alerts.webhook.clear();
+    all.alerts.alertmanager.clear();
+    all.alerts.silence.clear();
     let spelled_out = Config::check(all).unwrap();
     let without_asking = |config: &Config| {
         let mut text = format!("{config:?}");
@@ -53,6 +56,15 @@ fn the_example_has_every_key() {
     let all = format!("{:?}", read_text(&uncommented()).unwrap());
     assert!(!all.contains("None"), "{all}");
     assert!(!all.contains("[]"), "{all}");
+}
+
+#[test]
+fn an_address_that_is_secret_is_not_printed() {
+    let raw =
+        read_text("[[target]]\npid=1\n[[alerts.webhook]]\nurl='http://h/token-1'\nheaders={A='token-2'}\n")
+            .unwrap();
+    let printed = format!("{raw:?} {:?}", Config::check(raw.clone()).unwrap());
+    assert!(printed.contains("http://h") && !printed.contains("token"), "{printed}");
 }
 
 #[test]
@@ -103,6 +115,14 @@ fn what_is_wrong_is_said_in_one_line_with_its_place() {
     assert!(with("[web]\nlisten = []\n").contains("web.listen"));
     assert!(with("[log]\nformat = 'xml'\n").contains("text or json"));
     assert!(with("[history]\nmax_bytes = '1'\n").contains("history.max_bytes"));
+    assert!(with("[alerts]\nlog = 'printer'\n").contains("alerts.log: `printer`"));
+    assert!(with("[alerts]\nleast_confidence = 2.0\n").contains("from 0 to 1"));
+    assert!(with("[[alerts.webhook]]\nurl='http://a/'\nurl_file='/b'\n").contains("one of url and url_file"));
+    assert!(with("[[alerts.webhook]]\nurl='http://a/'\ntemplate='irc'\n").contains("`irc`: may be json"));
+    assert!(with("[[alerts.webhook]]\nurl='a'\n").contains("alerts: address of"));
+    assert!(with("[[alerts.alertmanager]]\n").contains("url is missing"));
+    assert!(with("[[alerts.silence]]\nfrom='25:00'\n").contains("no time of the day"));
+    assert!(with("[[alerts.silence]]\nweekdays=['holiday']\n").contains("no day of the week"));
     assert!(message("").contains("nothing to observe"));
     assert!(message("[[target]]\n").contains("target: it has no condition"));
     assert!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::config::{Config, Raw, Target};
+use crate::config::{Alertmanager, Config, Raw, Target, Webhook};
 use crate::daemon;
 
 use super::Usage;
@@ -50,6 +50,12 @@ pub struct Arguments {
     /// Keep history in this file, over restarts
     #[arg(long, value_name = "FILE")]
     history: Option<String>,
+    /// Tell alerts to this address, as JSON; more and other forms by --config
+    #[arg(long, value_name = "URL")]
+    webhook: Vec<String>,
+    /// Tell alerts to this Alertmanager
+    #[arg(long, value_name = "URL")]
+    alertmanager: Vec<String>,
     /// How to log
     #[arg(long, value_name = "text|json")]
     log_format: Option<String>,
@@ -86,6 +92,8 @@ impl Arguments {
         raw.sampling.interval.clone_from(&self.interval);
         raw.sampling.ebpf = self.no_ebpf.then_some(false);
         raw.history.path.clone_from(&self.history);
+        raw.alerts.webhook = self.webhook.iter().cloned().map(Webhook::to).collect();
+        raw.alerts.alertmanager = self.alertmanager.iter().cloned().map(Alertmanager::to).collect();
         raw.log.format.clone_from(&self.log_format);
         raw
     }
@@ -121,6 +129,8 @@ fn check(config: &Config) {
         "sampling  every {:?}, at most {:.3} of one core, {} targets",
         config.interval, config.cpu, config.targets
     );
+    let told: Vec<&str> = config.alerts.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+    println!("alerts    {}", told.join(", "));
     match &config.history {
         Some(store) => println!(
             "history   {} for {:?}, at most {} bytes",

@@ -1,6 +1,8 @@
 //! What the configuration file, the environment and the flags may say, before it is checked: everything is optional,
 //! and each of the three is laid over the one below it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::daemon::rules::Spec;
@@ -15,6 +17,7 @@ pub struct Raw {
     pub sampling: Sampling,
     pub metrics: Metrics,
     pub history: History,
+    pub alerts: Alerts,
     pub log: Log,
 }
 
@@ -66,6 +69,104 @@ pub struct History {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    pub log: Option<String>,
+    pub least_confidence: Option<f64>,
+    pub limit_share_per_hour: Option<String>,
+    pub bytes_per_hour: Option<String>,
+    pub time_to_limit: Option<String>,
+    pub critical_time_to_limit: Option<String>,
+    pub leak_for: Option<String>,
+    pub growing_for: Option<String>,
+    pub deadlocks: Option<bool>,
+    pub keep_firing_for: Option<String>,
+    pub repeat_interval: Option<String>,
+    pub startup: Option<String>,
+    pub webhook: Vec<Webhook>,
+    pub alertmanager: Vec<Alertmanager>,
+    pub silence: Vec<Silence>,
+}
+
+/// `url` may hold a token: it stays out of what is printed.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhook {
+    pub name: Option<String>,
+    pub url: Option<String>,
+    pub url_file: Option<String>,
+    pub template: Option<String>,
+    pub template_file: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    pub timeout: Option<String>,
+    pub give_up_after: Option<String>,
+}
+
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alertmanager {
+    pub name: Option<String>,
+    pub url: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
+    pub timeout: Option<String>,
+    pub give_up_after: Option<String>,
+    pub resend_interval: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Silence {
+    pub target: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub weekdays: Vec<String>,
+}
+
+impl Webhook {
+    pub fn to(url: String) -> Self {
+        Self { url: Some(url), ..Self::default() }
+    }
+}
+
+impl Alertmanager {
+    pub fn to(url: String) -> Self {
+        Self { url: Some(url), ..Self::default() }
+    }
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, url, url_file, template, template_file, headers, timeout, give_up_after } = self;
+        f.debug_struct("Webhook")
+            .field("name", name)
+            .field("url", &url.as_ref().map(|_| "..."))
+            .field("url_file", url_file)
+            .field("template", template)
+            .field("template_file", template_file)
+            .field("headers", &headers.keys())
+            .field("timeout", timeout)
+            .field("give_up_after", give_up_after)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Alertmanager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, url, labels, headers, timeout, give_up_after, resend_interval } = self;
+        f.debug_struct("Alertmanager")
+            .field("name", name)
+            .field("url", &url.as_ref().map(|_| "..."))
+            .field("labels", labels)
+            .field("headers", &headers.keys())
+            .field("timeout", timeout)
+            .field("give_up_after", give_up_after)
+            .field("resend_interval", resend_interval)
+            .finish()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Log {
     pub format: Option<String>,
     pub level: Option<String>,
@@ -78,10 +179,35 @@ impl Target {
     }
 }
 
+impl Alerts {
+    fn over(self, below: Self) -> Self {
+        fn list<T>(ours: Vec<T>, below: Vec<T>) -> Vec<T> {
+            if ours.is_empty() { below } else { ours }
+        }
+        Self {
+            log: self.log.or(below.log),
+            least_confidence: self.least_confidence.or(below.least_confidence),
+            limit_share_per_hour: self.limit_share_per_hour.or(below.limit_share_per_hour),
+            bytes_per_hour: self.bytes_per_hour.or(below.bytes_per_hour),
+            time_to_limit: self.time_to_limit.or(below.time_to_limit),
+            critical_time_to_limit: self.critical_time_to_limit.or(below.critical_time_to_limit),
+            leak_for: self.leak_for.or(below.leak_for),
+            growing_for: self.growing_for.or(below.growing_for),
+            deadlocks: self.deadlocks.or(below.deadlocks),
+            keep_firing_for: self.keep_firing_for.or(below.keep_firing_for),
+            repeat_interval: self.repeat_interval.or(below.repeat_interval),
+            startup: self.startup.or(below.startup),
+            webhook: list(self.webhook, below.webhook),
+            alertmanager: list(self.alertmanager, below.alertmanager),
+            silence: list(self.silence, below.silence),
+        }
+    }
+}
+
 impl Raw {
     /// What this one does not say, the one below does. A list replaces the list below as a whole.
     pub fn over(self, below: Self) -> Self {
-        let Self { targets, web, sampling, metrics, history, log } = self;
+        let Self { targets, web, sampling, metrics, history, alerts, log } = self;
         Self {
             targets: if targets.is_empty() { below.targets } else { targets },
             web: Web {
@@ -105,6 +231,7 @@ impl Raw {
                 keep: history.keep.or(below.history.keep),
                 max_bytes: history.max_bytes.or(below.history.max_bytes),
             },
+            alerts: alerts.over(below.alerts),
             log: Log { format: log.format.or(below.log.format), level: log.level.or(below.log.level) },
         }
     }
@@ -143,6 +270,11 @@ impl Raw {
                 ..Sampling::default()
             },
             history: History { path: variable("OBSERVER_HISTORY"), ..History::default() },
+            alerts: Alerts {
+                webhook: variable("OBSERVER_WEBHOOK").into_iter().map(Webhook::to).collect(),
+                alertmanager: variable("OBSERVER_ALERTMANAGER").into_iter().map(Alertmanager::to).collect(),
+                ..Alerts::default()
+            },
             log: Log { format: variable("OBSERVER_LOG_FORMAT"), level: variable("OBSERVER_LOG_LEVEL") },
             ..Self::default()
         }

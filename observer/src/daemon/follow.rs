@@ -20,9 +20,12 @@ use crate::sample::{Degraded, Sample};
 use crate::tell::board::{Board, TargetState};
 use crate::tell::metrics::Metrics;
 use crate::timeline::Timeline;
+use crate::timeline::store::Store;
 
 /// Batches of faults that may wait for a thread that is busy.
 const INBOX: usize = 64;
+/// Of what is on disk, the last so many seconds are shown.
+const SHOWN: f64 = 7.0 * 86_400.0;
 /// Until there is a first verdict, a dear target is not looked at less often than this: somebody waits for it.
 const AT_FIRST: Duration = Duration::from_secs(4);
 /// Samples until then.
@@ -35,8 +38,8 @@ pub struct Common {
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
     pub kernel: KernelSource,
-    /// Keeps samples on disk, where that is asked for.
-    pub keep: Box<dyn Fn(&str, f64, &Sample) + Send + Sync>,
+    /// Where history is kept on disk.
+    pub store: Option<Store>,
     pub pace: Pace,
 }
 
@@ -90,6 +93,8 @@ enum Message {
 pub struct Past {
     pub first_seen: f64,
     pub restarts: u32,
+    /// What is on disk of this name has not been read yet.
+    pub unread: bool,
     pub timeline: Arc<Mutex<Timeline>>,
 }
 
@@ -184,6 +189,9 @@ fn follow(
         Err(error) => return Phase::Refused(error_line(&error)),
     };
     set(phase, Phase::Sampling);
+    if let Some(store) = common.store.as_ref().filter(|_| past.unread) {
+        remember(store, name, past);
+    }
     let mut target = Following {
         name,
         common,
@@ -279,9 +287,14 @@ impl Following<'_> {
             });
         }
         sample.generation = sample.generation.wrapping_add(self.at_attach);
-        (self.common.keep)(self.name, now, &sample);
+        if let Some(store) = &self.common.store {
+            sample.degraded.extend(store.degraded());
+        }
         if let Ok(mut timeline) = self.past.timeline.lock() {
             timeline.push(now, &sample);
+            if let Some(store) = &self.common.store {
+                store.offer(self.name, &timeline);
+            }
         }
         self.history.push(sample.clone());
         let diagnosis = diagnose(&self.history, self.observer.info());
@@ -316,6 +329,18 @@ impl Following<'_> {
             // It ended before its first sample.
             None => self.publish(unix_now(), Sample::default(), diagnosis, false),
         }
+    }
+}
+
+/// Goes on with what was seen of this name before observer was started.
+fn remember(store: &Store, name: &str, past: &Past) {
+    match store.load(name, unix_now() - SHOWN) {
+        Ok(timeline) => {
+            if let Ok(mut empty) = past.timeline.lock() {
+                *empty = timeline;
+            }
+        }
+        Err(error) => tracing::warn!(target = %name, "{error}"),
     }
 }
 

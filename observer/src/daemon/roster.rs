@@ -56,17 +56,10 @@ pub struct Roster {
     /// By identity.
     refused: BTreeMap<(u32, u64), Refusal>,
     left_out: usize,
-    /// The timeline of a name that was observed before this start.
-    remembered: Box<dyn Fn(&str) -> Timeline + Send>,
 }
 
 impl Roster {
-    pub fn new(
-        common: Arc<Common>,
-        routes: Arc<Routes>,
-        limits: Limits,
-        remembered: Box<dyn Fn(&str) -> Timeline + Send>,
-    ) -> Self {
+    pub fn new(common: Arc<Common>, routes: Arc<Routes>, limits: Limits) -> Self {
         Self {
             common,
             routes,
@@ -75,7 +68,6 @@ impl Roster {
             slots: BTreeMap::new(),
             refused: BTreeMap::new(),
             left_out: 0,
-            remembered,
         }
     }
 
@@ -167,13 +159,14 @@ impl Roster {
         let heir = self.slots.iter_mut().find(|(_, slot)| slot.follower.is_none() && slot.base == found.base);
         let (name, past) = match heir {
             Some((name, slot)) => {
+                slot.past.unread = false;
                 slot.past.restarts = self.common.board.target(name).map_or(0, |state| state.restarts) + 1;
                 (name.clone(), slot.past.clone())
             }
             None => {
                 let name = self.names.take(&found.base);
-                let timeline = Arc::new(Mutex::new((self.remembered)(&name)));
-                (name, Past { first_seen: unix_now(), restarts: 0, timeline })
+                let timeline = Arc::new(Mutex::new(Timeline::default()));
+                (name, Past { first_seen: unix_now(), restarts: 0, unread: true, timeline })
             }
         };
         tracing::info!(target = %name, pid = found.pid, restarts = past.restarts, "observing");

@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 !out.is_terminal(),
                 "a pprof profile is binary: write it to a file (observer snapshot {pid} --format pprof > blocked.pb.gz)"
             );
-            out.write_all(&pprof::pprof(&snapshot, i64::try_from(now.as_nanosecond()).unwrap_or(0)))?;
+            out.write_all(&pprof::blocked(&snapshot, i64::try_from(now.as_nanosecond()).unwrap_or(0)))?;
         }
         Format::Svg => out.write_all(&svg::svg(&snapshot.groups, &text::target(&snapshot.target))?)?,
     }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod chart;
 pub mod limits;
 pub mod page;
+pub mod profiles;
 pub mod schema;
 pub mod server;
 pub mod tls;
@@ -42,6 +43,7 @@ pub const TELEMETRY_PATH: &str = "/metrics";
 pub(crate) fn routes(shown: Arc<Shown>, telemetry_path: &str) -> Router {
     let rest = page::routes()
         .merge(api::routes())
+        .merge(profiles::routes())
         .route("/healthz", get(|| async { text(StatusCode::OK, "ok") }))
         .route("/readyz", get(ready))
         .method_not_allowed_fallback(method_not_allowed)

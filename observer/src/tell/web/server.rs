@@ -135,8 +135,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Only passwords are checked there.
-            .max_blocking_threads(2)
+            // Where passwords are checked, and pages and flame graphs drawn.
+            .max_blocking_threads(4)
             .build()?;
         // What is wrong with the options is said before there is a thread.
         let prepared = {

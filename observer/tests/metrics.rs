@@ -138,9 +138,13 @@ fn groups_that_differ_by_creator_only_are_one_series() {
     let board = Arc::new(Board::default());
     let mut twice = groups(1);
     twice.extend(groups(1));
+    for group in &mut twice {
+        group.state = "syscall".into();
+        group.wait_reason.clear();
+    }
     board.publish(state("shop", Sample { groups: twice, ..Sample::default() }));
     let all = scrape(&Metrics::new(board));
-    assert_eq!(value(&all, "observer_site_blocked", &[]), 22.0);
+    assert_eq!(value(&all, "observer_site_blocked", &[("reason", "syscall")]), 22.0);
     assert_eq!(value(&all, "observer_site_retained_bytes", &[]), 2000.0);
 }
 

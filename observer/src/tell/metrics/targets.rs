@@ -176,7 +176,10 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
     let mut rest: BTreeMap<(&str, String), u64> = BTreeMap::new();
     for (id, blocked) in &merged {
         let kind = kind(blocked.group.kind);
-        let reason = sites.reason(&blocked.group.wait_reason).unwrap_or_else(|| OTHER.to_owned());
+        // To Prometheus an empty value is no label; a goroutine in a system call has no reason but its state.
+        let group = blocked.group;
+        let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
+        let reason = sites.reason(reason).unwrap_or_else(|| OTHER.to_owned());
         if !sites.has(*id) {
             add(rest.entry((kind, reason)).or_default(), blocked.count);
             continue;

@@ -228,6 +228,7 @@ impl Daemon {
                 tracing::error!("the configuration stays as it was: {}", crate::command::error_line(&error));
             }
         }
+        systemd::reloaded();
     }
 
     /// Those who ask first are told first: a load balancer, then the followers, then whoever still reads.

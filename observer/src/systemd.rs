@@ -63,13 +63,18 @@ pub fn status(status: &str) {
     tell(&[NotifyState::Status(&line(status))]);
 }
 
-/// Reading the configuration anew; [`ready`] ends it.
+/// Reading the configuration anew, until [`reloaded`].
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         // Without the time the service manager would take it for a failure.
         Err(error) => tracing::debug!("not telling the service manager of the reload: {error}"),
     }
+}
+
+/// Whether it was taken or not: a service that stays silent is ended for it.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
 }
 
 pub fn stopping() {

@@ -1,12 +1,13 @@
 //! Builds and runs the Go programs that tests observe (`xtask/targets/go`).
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// How a program is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "each test uses some of them")]
 pub enum Build {
     Plain,
     /// No symbols, no debug information, loaded at any address.

@@ -2,6 +2,9 @@
 
 pub mod attach;
 pub mod doctor;
+mod outcome;
+mod record;
+pub mod replay;
 pub mod run;
 pub mod snapshot;
 mod style;

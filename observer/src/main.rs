@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
-use observer::command::{self, Usage, attach, doctor, run, snapshot};
+use observer::command::{self, Usage, attach, doctor, replay, run, snapshot};
 use observer::config::LogOptions;
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Watch a process for a while and say who keeps its memory
     Attach(attach::Arguments),
+    /// Give the diagnosis of what `attach --record` kept, again
+    Replay(replay::Arguments),
     /// Show what a process's goroutines and threads are doing at this moment
     Snapshot(snapshot::Arguments),
     /// Watch processes for as long as they run: metrics for Prometheus, a page to look at, alerts
@@ -60,6 +62,10 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Attach(arguments) => {
             log();
             attach::run(arguments)
+        }
+        Command::Replay(arguments) => {
+            log();
+            replay::run(arguments)
         }
         Command::Snapshot(arguments) => {
             log();

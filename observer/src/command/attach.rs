@@ -1,23 +1,34 @@
 //! `observer attach`: the main job. Watches a process for a while and ends with the diagnosis.
 
+use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::{Usage, parse_duration, style};
-use crate::diagnose::{Diagnosis, History, Verdict, diagnose};
+use super::outcome::{self, FailOn, Format};
+use super::record::{self, Recorder};
+use super::{Usage, parse_duration};
+use crate::diagnose::{Diagnosis, History, diagnose};
 use crate::observe::{Exited, Observer, Options};
+use crate::sample::Sample;
 use crate::target::find;
-use crate::tell::report::{json, text};
-use crate::tell::terminal::{LiveView, Plain, Progress};
+use crate::tell::report::html;
+use crate::tell::terminal::{Plain, Progress, Screen};
+use crate::timeline::Timeline;
 
 /// How often what the kernel has put by is taken: its buffer holds some seconds of the worst.
 const DRAIN: Duration = Duration::from_millis(200);
+/// Samples after which the report's picture is told who the culprits are.
+const PREFER: u64 = 10;
+/// How often the verdict so far is worked out while somebody looks.
+const DIAGNOSE: Duration = Duration::from_millis(900);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -42,21 +53,18 @@ pub struct Arguments {
     /// Do not load eBPF, also where it works
     #[arg(long)]
     no_ebpf: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// A page to read
-    Text,
-    /// One document at the end, schema observer.diagnosis/1
-    Json,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FailOn {
-    Leak,
-    /// A leak, or memory that grows without a group that accounts for it
-    Growing,
+    /// Keep every sample in a file, for `observer replay FILE`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Write the diagnosis as a page with its pictures: one HTML file to attach to an incident
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Overwrite the files of --record and --report
+    #[arg(long)]
+    force: bool,
+    /// Lines instead of a full-screen view, also on a terminal
+    #[arg(long)]
+    plain: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -68,15 +76,53 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the event loop")?;
-    let diagnosis = runtime.block_on(watch(&mut observer, arguments))?;
+    let began_at = unix_now() - observer.at_seconds();
+    let recorder = match &arguments.record {
+        Some(path) => Some(Recorder::begin(path, arguments.force, observer.info(), began_at)?),
+        None => None,
+    };
+    let mut watched = Watched {
+        history: History::new(),
+        timeline: arguments.report.is_some().then(Timeline::default),
+        recorder,
+        began_at,
+        last: Arc::default(),
+    };
+    let diagnosis = runtime.block_on(watch(&mut observer, &mut watched, arguments))?;
 
-    let mut out = io::stdout().lock();
-    match arguments.format {
-        Format::Text => out.write_all(text::diagnosis(&diagnosis, style::of_stdout()).as_bytes())?,
-        Format::Json => out.write_all(json::diagnosis(&diagnosis)?.as_bytes())?,
+    outcome::write(&diagnosis, arguments.format)?;
+    // The diagnosis is out: what could not be written elsewhere is said after it, and decides the exit code.
+    let recorded = watched.recorder.map_or(Ok(()), |recorder| recorder.end(diagnosis.exited));
+    let reported = match (&arguments.report, &watched.timeline) {
+        (Some(path), Some(timeline)) => report(path, arguments.force, &diagnosis, timeline, &watched.last),
+        _ => Ok(()),
+    };
+    match (recorded, reported) {
+        (Err(first), Err(second)) => {
+            let _ = writeln!(io::stderr(), "observer: {}", super::error_line(&first));
+            return Err(second);
+        }
+        (recorded, reported) => recorded.and(reported)?,
     }
-    out.flush()?;
-    Ok(if met(arguments.fail_on, diagnosis.verdict) { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    Ok(outcome::code(&diagnosis, arguments.fail_on))
+}
+
+/// Writes the page that goes with a diagnosis.
+pub(super) fn report(
+    path: &Path,
+    force: bool,
+    diagnosis: &Diagnosis,
+    timeline: &Timeline,
+    last: &Sample,
+) -> Result<()> {
+    let page = html::diagnosis(diagnosis, timeline, last, unix_now());
+    record::create(path, force)
+        .and_then(|mut file| file.write_all(page.as_bytes()))
+        .with_context(|| format!("writing the report {}", path.display()))
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn check(arguments: &Arguments) -> Result<(), Usage> {
@@ -90,19 +136,47 @@ fn check(arguments: &Arguments) -> Result<(), Usage> {
             arguments.duration, arguments.interval
         )));
     }
+    for (flag, path) in [("--record", &arguments.record), ("--report", &arguments.report)] {
+        path.as_ref().map_or(Ok(()), |path| record::refuse_existing(flag, path, arguments.force))?;
+    }
+    if arguments.record.is_some() && arguments.record == arguments.report {
+        return Err(Usage("--record and --report name the same file".to_owned()));
+    }
     Ok(())
 }
 
-fn met(fail_on: Option<FailOn>, verdict: Verdict) -> bool {
-    match fail_on {
-        None => false,
-        Some(FailOn::Leak) => verdict == Verdict::Leak,
-        Some(FailOn::Growing) => matches!(verdict, Verdict::Leak | Verdict::Growing),
+/// What is kept of the samples.
+struct Watched {
+    history: History,
+    /// For the report.
+    timeline: Option<Timeline>,
+    recorder: Option<Recorder>,
+    /// Unix seconds of the samples' second 0.
+    began_at: f64,
+    last: Arc<Sample>,
+}
+
+impl Watched {
+    fn keep(&mut self, observer: &Observer, sample: Sample) {
+        let sample = Arc::new(sample);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sample(observer.info(), &sample);
+        }
+        self.history.push((*sample).clone());
+        if let Some(timeline) = &mut self.timeline {
+            if self.history.samples().is_multiple_of(PREFER) {
+                // A culprit that is small yet is in the picture from now on.
+                let diagnosis = diagnose(&self.history, observer.info());
+                timeline.prefer(diagnosis.culprits.iter().map(|culprit| culprit.group.id));
+            }
+            timeline.push(self.began_at + sample.at_seconds, &sample);
+        }
+        self.last = sample;
     }
 }
 
 /// Samples until the time is over, the process exits or the user has seen enough.
-async fn watch(observer: &mut Observer, arguments: &Arguments) -> Result<Diagnosis> {
+async fn watch(observer: &mut Observer, watched: &mut Watched, arguments: &Arguments) -> Result<Diagnosis> {
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut samples = interval(arguments.interval);
@@ -111,8 +185,9 @@ async fn watch(observer: &mut Observer, arguments: &Arguments) -> Result<Diagnos
     drains.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = Instant::now() + arguments.duration;
 
-    let mut progress = progress(arguments);
-    let mut history = History::new();
+    let enough = Arc::new(Notify::new());
+    let mut progress = progress(arguments, &enough);
+    let mut diagnosed = Instant::now();
     let mut exited = false;
     progress.begin(observer.info(), arguments.duration);
     loop {
@@ -120,40 +195,49 @@ async fn watch(observer: &mut Observer, arguments: &Arguments) -> Result<Diagnos
             biased;
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            () = enough.notified() => break,
             () = sleep_until(end) => break,
             _ = samples.tick() => observer.sample(),
             _ = drains.tick() => { observer.drain(); continue; }
         };
         match taken {
-            Ok(sample) => {
-                progress.sample(observer.info(), &sample);
-                history.push(sample);
-            }
+            Ok(sample) => watched.keep(observer, sample),
             Err(Exited) => {
                 exited = true;
                 break;
             }
         }
+        progress.sample(observer.info(), &watched.last);
+        if progress.wants_diagnosis() && diagnosed.elapsed() >= DIAGNOSE {
+            let diagnosis = diagnose(&watched.history, observer.info());
+            progress.diagnosis(diagnosis);
+            diagnosed = Instant::now();
+        }
     }
     // Also after Ctrl-C: what members keep is measured last, when most is there to measure.
     if !exited {
         match observer.last_sample() {
-            Ok(sample) => history.push(sample),
+            Ok(sample) => watched.keep(observer, sample),
             Err(Exited) => exited = true,
         }
     }
     progress.end();
     if exited {
-        history.mark_exited();
+        watched.history.mark_exited();
     }
-    Ok(diagnose(&history, observer.info()))
+    Ok(diagnose(&watched.history, observer.info()))
 }
 
-/// Something to watch on a terminal, a line now and then elsewhere; never on the output that a program reads.
-fn progress(arguments: &Arguments) -> Box<dyn Progress> {
-    let both = io::stdout().is_terminal() && io::stderr().is_terminal();
-    match arguments.format {
-        Format::Text if both => Box::new(LiveView::new(io::stderr())),
-        Format::Text | Format::Json => Box::new(Plain::new(io::stderr())),
+/// A view of the whole terminal, where there is one to see and to press keys on; a line now and then elsewhere, never
+/// on the output that a program reads.
+fn progress(arguments: &Arguments, enough: &Arc<Notify>) -> Box<dyn Progress> {
+    let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    let dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    if terminal && !dumb && !arguments.plain && arguments.format == Format::Text {
+        match Screen::open(arguments.interval, Arc::clone(enough)) {
+            Ok(screen) => return Box::new(screen),
+            Err(error) => tracing::warn!(%error, "no full-screen view: lines instead"),
+        }
     }
+    Box::new(Plain::new(io::stderr()))
 }

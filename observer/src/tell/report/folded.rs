@@ -5,6 +5,9 @@
 use crate::diagnose::site;
 use crate::sample::{Group, GrowthSite};
 
+/// Whoever draws them adds them up in 64 bits: no sample has so many lines that the sum of these does not fit.
+const HEAVIEST: u64 = 1 << 48;
+
 /// A frame's name without what the format gives a meaning: separators, line ends, controls.
 fn clean(name: &str) -> String {
     name.chars()
@@ -32,7 +35,7 @@ pub fn folded(groups: &[Group]) -> String {
     groups
         .iter()
         .filter(|group| group.count > 0)
-        .map(|group| format!("{} {}\n", stack(group), group.count))
+        .map(|group| format!("{} {}\n", stack(group), group.count.min(HEAVIEST)))
         .collect()
 }
 
@@ -45,7 +48,7 @@ pub fn growth(sites: &[GrowthSite]) -> String {
             let mut frames: Vec<String> =
                 grown.frames.iter().rev().map(|frame| clean(&site::name(frame))).collect();
             frames.push(format!("[{}]", clean(&grown.via)));
-            format!("{} {}\n", frames.join(";"), grown.bytes)
+            format!("{} {}\n", frames.join(";"), grown.bytes.min(HEAVIEST))
         })
         .collect()
 }

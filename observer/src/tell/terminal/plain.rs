@@ -1,10 +1,12 @@
 //! Progress as lines: one at the start, one each ten seconds. For pipes, logs and CI.
 
+use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Progress;
-use super::live::headline;
+use crate::diagnose::number;
 use crate::sample::{Sample, TargetInfo};
 use crate::tell::report::text;
 
@@ -29,7 +31,7 @@ impl<W: Write> Progress for Plain<W> {
         let _ = writeln!(self.out, "observing {} for {:.0} s", text::target(info), self.seconds);
     }
 
-    fn sample(&mut self, _: &TargetInfo, sample: &Sample) {
+    fn sample(&mut self, _: &TargetInfo, sample: &Arc<Sample>) {
         if sample.at_seconds >= self.next_seconds && sample.at_seconds < self.seconds - 1.0 {
             self.next_seconds += EACH_SECONDS;
             let _ = writeln!(
@@ -45,4 +47,17 @@ impl<W: Write> Progress for Plain<W> {
     fn end(&mut self) {
         let _ = self.out.flush();
     }
+}
+
+/// `resident 83 MiB, 1,231 goroutines, 9 threads`.
+fn headline(sample: &Sample) -> String {
+    let mut text = format!("resident {}", number::bytes(sample.memory.resident_bytes as f64));
+    if let Some(limit) = sample.memory.limit_bytes {
+        let _ = write!(text, " of {}", number::bytes(limit as f64));
+    }
+    if let Some(goroutines) = sample.totals.goroutines {
+        let _ = write!(text, ", {} goroutines", number::count(goroutines));
+    }
+    let _ = write!(text, ", {} threads", number::count(sample.totals.threads));
+    text
 }

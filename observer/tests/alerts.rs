@@ -288,6 +288,13 @@ fn a_webhook_is_told_start_and_end_in_order() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!((&told[0]["schema"], &told[0]["phase"]), (&"observer.alert/1".into(), &"start".into()));
     assert_eq!(told[0]["culprit"]["line"], 41);
+    for document in &told {
+        let (mut all, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        let schema = observer::tell::web::schema::schemas()["observer.alert/1"].as_value().clone();
+        compiler.add_resource("alert.json", schema).unwrap();
+        let schema = compiler.compile("alert.json", &mut all).unwrap();
+        all.validate(document, schema).unwrap_or_else(|error| panic!("{error}"));
+    }
     assert_eq!(told[1]["phase"], "end");
     assert_eq!(told[0]["id"], told[1]["id"]);
     assert_eq!(alerts.counters().deliveries()["hook"].delivered, 2);

@@ -102,8 +102,7 @@ fn every_metric_that_the_rules_speak_of_exists() {
 fn build_checkout(directory: &Path) -> PathBuf {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let toolchains =
-        fs::read_dir(cache.join("observer/go")).map(|found| found.flatten()).into_iter().flatten();
+    let toolchains = fs::read_dir(cache.join("observer/go")).into_iter().flatten().flatten();
     let mut toolchains: Vec<PathBuf> = toolchains.map(|entry| entry.path()).collect();
     toolchains.retain(|root| root.join("bin/go").exists());
     toolchains.sort();

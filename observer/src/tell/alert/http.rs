@@ -1,14 +1,30 @@
 //! POSTs a body and says whether trying again may help.
+//!
+//! Whom to trust by TLS the machine says, so that an authority of one's own counts: `SSL_CERT_FILE`, else the system's
+//! bundle. Where there is none, in an empty image, the roots that are built in.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::delivery::Failure;
 use super::options::host;
 
 /// Of a refusal, so much is logged.
 const ANSWER: u64 = 300;
+/// Where distributions keep their bundle.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// A bundle has some 300 KiB.
+const MOST_BYTES: u64 = 8 << 20;
 /// A receiver that asks for more patience than this gets this.
 const MOST_PATIENCE: u64 = 300;
 
@@ -21,11 +37,19 @@ pub struct Client {
 
 impl Client {
     pub fn new(url: String, headers: Vec<(String, String)>, timeout: Duration) -> Self {
+        let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let bundles = given.into_iter().chain(BUNDLES.iter().map(PathBuf::from));
+        let roots = if url.starts_with("https:") { roots(bundles) } else { RootCerts::WebPki };
+        Self::trusting(roots, url, headers, timeout)
+    }
+
+    fn trusting(roots: RootCerts, url: String, headers: Vec<(String, String)>, timeout: Duration) -> Self {
         let config = Agent::config_builder()
             // A redirect would take the notification, and its headers, to where nobody sent it.
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("observer/", env!("CARGO_PKG_VERSION")))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
         Self { agent: Agent::new_with_config(config), url, headers, timeout }
     }
@@ -69,5 +93,86 @@ fn without_url(error: &ureq::Error) -> String {
     match error {
         ureq::Error::BadUri(_) => "bad address".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// The certificates of the first bundle that has any.
+fn roots(bundles: impl Iterator<Item = PathBuf>) -> RootCerts {
+    for path in bundles {
+        match certificates(&path) {
+            Ok(certificates) if !certificates.is_empty() => {
+                return RootCerts::new_with_certs(&certificates);
+            }
+            Ok(_) => tracing::warn!(path = %path.display(), "no certificate in it: not used"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %path.display(), "not used: {error}"),
+        }
+    }
+    RootCerts::WebPki
+}
+
+fn certificates(path: &Path) -> std::io::Result<Vec<ureq::tls::Certificate<'static>>> {
+    let mut pem = Vec::new();
+    File::open(path)?.take(MOST_BYTES).read_to_end(&mut pem)?;
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    Ok(parse_pem(&pem).filter_map(certificate).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// Answers over TLS for as long as the test runs.
+    fn serve(key: &rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
+        let chain = vec![key.cert.der().clone()];
+        let private = key.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                let mut request = [0; 4096];
+                if stream.read(&mut request).is_ok_and(|read| read > 0) {
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                }
+            }
+        });
+        format!("https://localhost:{port}/hook")
+    }
+
+    #[test]
+    fn an_authority_of_ones_own_is_trusted_and_no_other() {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (empty, bundle) = (directory.path().join("empty.pem"), directory.path().join("bundle.pem"));
+        std::fs::write(&empty, "no certificate").unwrap();
+        std::fs::write(&bundle, key.cert.pem()).unwrap();
+        let url = serve(&key);
+        let client = |bundles: Vec<PathBuf>| {
+            Client::trusting(roots(bundles.into_iter()), url.clone(), Vec::new(), Duration::from_secs(30))
+        };
+        client(vec![directory.path().join("nowhere"), empty, bundle]).post("{}", None).unwrap();
+        let failure = client(Vec::new()).post("{}", None).unwrap_err();
+        assert!(failure.again && !failure.text.contains("hook"), "{failure:?}");
     }
 }

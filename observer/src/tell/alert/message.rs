@@ -3,6 +3,7 @@
 //! Pure. Everything from a target is escaped and bounded here, before any receiver sees it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Severity;
@@ -18,7 +19,7 @@ pub const SCHEMA: &str = "observer.alert/1";
 /// Deadlocks that a text describes.
 const DEADLOCKS: usize = 3;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     Leak,
@@ -47,7 +48,7 @@ impl What {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Start,
@@ -66,7 +67,7 @@ impl Phase {
 }
 
 /// What is told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Notification {
     pub schema: &'static str,
     /// The same from start to end: `checkout/leak/00c0ffee00c0ffee`.
@@ -103,7 +104,7 @@ pub struct Times {
 }
 
 /// The target.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct About {
     pub name: String,
     pub pid: u32,
@@ -114,7 +115,7 @@ pub struct About {
 }
 
 /// Who is to blame.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Blamed {
     /// `goroutine` or `thread`.
     pub kind: &'static str,
@@ -137,7 +138,7 @@ pub struct Blamed {
     pub confidence: f64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Memory {
     pub resident_bytes: u64,
     pub growth_bytes_per_second: f64,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::message::{self, Facts, Notification, Phase, SCHEMA, Times, What};
@@ -25,7 +26,7 @@ const GOES_ON: f64 = 0.5;
 /// A group to blame must have this share of the growth before it is blamed for reaching the limit.
 const SHARE_FOR_LIMIT: f64 = 0.25;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Warning,

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::api::{HISTORY_SCHEMA, History, TARGETS_SCHEMA, Targets};
 use crate::diagnose::{self, Diagnosis};
+use crate::tell::alert::{Notification, message};
 use crate::tell::report::{SNAPSHOT_SCHEMA, Snapshot};
 
 /// Of every document, by what its `schema` says.
@@ -21,6 +22,7 @@ pub fn schemas() -> &'static BTreeMap<&'static str, Schema> {
             (diagnose::SCHEMA, schema::<Diagnosis>()),
             (HISTORY_SCHEMA, schema::<History>()),
             (TARGETS_SCHEMA, schema::<Targets>()),
+            (message::SCHEMA, schema::<Notification>()),
         ])
     })
 }

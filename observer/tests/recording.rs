@@ -2,7 +2,6 @@
 //! in one line with the remedy.
 
 #[path = "simulate/cases.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod cases;
 #[path = "simulate/service.rs"]
 mod service;

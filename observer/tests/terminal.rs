@@ -2,7 +2,6 @@
 //! is called steers the terminal.
 
 #[path = "simulate/cases.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod cases;
 #[path = "simulate/service.rs"]
 mod service;

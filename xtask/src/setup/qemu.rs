@@ -9,11 +9,13 @@ pub fn each() -> Vec<Need> {
     let version =
         |program| run::output(program, &["--version"]).and_then(|text| Some(text.lines().next()?.to_owned()));
     let busybox = Path::new("/bin/busybox").exists().then(|| "/bin/busybox".to_owned());
+    let tmux = run::output("tmux", &["-V"]).map(|text| text.trim().to_owned());
     vec![
         need("QEMU", "runs other kernels", version("qemu-system-x86_64"), &["qemu-system-x86", "seabios"]),
         need("busybox", "is the shell of the machines that QEMU runs", busybox, &["busybox-static"]),
         need("cpio", "packs what those machines start with", version("cpio"), &["cpio"]),
         need("gcc", "builds the C programs that the tests observe", version("gcc"), &["gcc", "libc6-dev"]),
+        need("tmux", "is the terminal in which the full-screen view is tested", tmux, &["tmux"]),
     ]
 }
 

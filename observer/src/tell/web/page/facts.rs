@@ -6,7 +6,7 @@ use super::group::frames;
 use super::shell::{bytes, path_part, safe};
 use super::view::{Place, View};
 use crate::diagnose::{Diagnosis, Verdict, number, site};
-use crate::sample::{Frame, Place as SourcePlace};
+use crate::sample::{Frame, GrowthSite, Place as SourcePlace};
 use crate::tell::report::{svg, text};
 
 pub fn deadlocks(diagnosis: &Diagnosis) -> Markup {
@@ -64,7 +64,7 @@ fn capital(words: &str) -> String {
 
 /// Where memory that is still there was first touched.
 pub fn growth(diagnosis: &Diagnosis) -> Markup {
-    let sites = &diagnosis.growth_sites;
+    let sites = merged(&diagnosis.growth_sites);
     html! {
         @if !sites.is_empty() {
             section class="sites" aria-labelledby="growth" {
@@ -73,16 +73,44 @@ pub fn growth(diagnosis: &Diagnosis) -> Markup {
                 @for (number, site) in sites.iter().enumerate() {
                     details data-key={ "site-" (number) } {
                         summary class="site" {
-                            span class="number" { (bytes(site.bytes)) }
-                            span class="via" { (safe(&site.via)) }
-                            code { (safe(&text::growth_place(site))) }
+                            span class="number" { (bytes(site.sum)) }
+                            span class="via" { (safe(&site.largest.via)) }
+                            code { (safe(&site.place)) }
                         }
-                        div class="inside" { (frames(&site.frames, own(&site.frames).as_ref())) }
+                        div class="inside" { (frames(&site.largest.frames, own(&site.largest.frames).as_ref())) }
                     }
                 }
             }
         }
     }
+}
+
+/// Sites that read the same, as they differ only inside the allocator.
+struct Merged<'a> {
+    place: String,
+    sum: u64,
+    largest: &'a GrowthSite,
+}
+
+/// Largest first; what is a fiftieth of the largest is left out.
+fn merged(sites: &[GrowthSite]) -> Vec<Merged<'_>> {
+    let mut merged: Vec<Merged<'_>> = Vec::new();
+    for site in sites {
+        let place = text::growth_place(site);
+        match merged.iter_mut().find(|known| known.place == place && known.largest.via == site.via) {
+            None => merged.push(Merged { place, sum: site.bytes, largest: site }),
+            Some(known) => {
+                known.sum = known.sum.saturating_add(site.bytes);
+                if site.bytes > known.largest.bytes {
+                    known.largest = site;
+                }
+            }
+        }
+    }
+    merged.sort_by_key(|site| std::cmp::Reverse(site.sum));
+    let least = merged.first().map_or(0, |site| site.sum / 50);
+    merged.retain(|site| site.sum >= least);
+    merged
 }
 
 /// The frame where the target's own code comes in.

@@ -56,6 +56,10 @@ fn verdict(view: &View) -> Markup {
             @if !diagnosis.second_sentence.is_empty() {
                 p class="second" { (safe(&text::capital(&diagnosis.second_sentence))) }
             }
+            @if !diagnosis.degraded.is_empty() {
+                @let names: Vec<&str> = diagnosis.degraded.iter().map(|lack| lack.feature.as_str()).collect();
+                p class="small" { "Not all can be seen here (" (safe(&names.join(", "))) "): " a href="#not-seen" { "why, and what to do" } }
+            }
             @if diagnosis.verdict == Verdict::InsufficientData && view.up { (progress(diagnosis)) }
             @if !view.up {
                 p class="notice" {

@@ -120,6 +120,7 @@ impl Daemon {
         let shown = Arc::new(Shown {
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
+            alerts: Arc::clone(&alerts),
             external_url: external_url.clone(),
         });
         let options = server::Options {

@@ -110,6 +110,7 @@ fn what_the_server_answers() {
     let site = Site::start(|_| {});
     for path in [
         "/api/v1/targets",
+        "/api/v1/alerts",
         "/api/v1/targets/checkout/snapshot",
         "/api/v1/targets/checkout/diagnosis",
         "/api/v1/targets/checkout/history",
@@ -199,4 +200,19 @@ fn wrong_questions_get_one_line_of_json() {
         assert!(document["error"].as_str().unwrap().contains(words), "{path}: {document}");
     }
     assert_eq!(site.get("/api/v1/targets/checkout/history?from=-1e308").status, 200);
+}
+
+#[test]
+fn alerts_that_fire() {
+    let site = Site::start(|_| {});
+    let document = site.get("/api/v1/alerts").json();
+    holds(&document);
+    let alert = &document["alerts"][0];
+    assert_eq!(
+        (&alert["alert"], &alert["target"]["name"]),
+        (&"leak".into(), &"checkout".into()),
+        "{document}"
+    );
+    assert!(alert["culprit"]["line"].as_u64().is_some());
+    holds(alert);
 }

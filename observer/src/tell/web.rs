@@ -25,6 +25,7 @@ use axum::routing::get;
 
 pub use server::{Options, ServeError, Server, listen, serve};
 
+use super::alert::Alerts;
 use super::board::Board;
 use super::metrics::Metrics;
 
@@ -32,6 +33,7 @@ use super::metrics::Metrics;
 pub struct Shown {
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
+    pub alerts: Arc<Alerts>,
     /// Where this server is reached from outside, for links that leave it; no `/` at its end.
     pub external_url: String,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use observer::diagnose::{History, diagnose};
+use observer::tell::alert::{self, Alerts};
 use observer::tell::board::{Board, TargetState};
 use observer::tell::metrics::Metrics;
 use observer::tell::web::{Options, Server, Shown, listen};
@@ -51,7 +52,10 @@ pub fn shown() -> Arc<Shown> {
     board.publish(state("checkout", &leaking()));
     board.set_ready(true);
     let metrics = Arc::new(Metrics::new(Arc::clone(&board)));
-    Arc::new(Shown { board, metrics, external_url: "http://observer.example:9713".to_owned() })
+    let rules = alert::Rules { leak_for: Duration::ZERO, startup: Duration::ZERO, ..alert::Rules::default() };
+    let alerts = Arc::new(Alerts::new(alert::Options { rules, ..alert::Options::default() }).unwrap());
+    alerts.tick(BEGAN + 60.0, &board);
+    Arc::new(Shown { board, metrics, alerts, external_url: "http://observer.example:9713".to_owned() })
 }
 
 /// A server, and where it is.

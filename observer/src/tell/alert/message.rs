@@ -69,6 +69,7 @@ impl Phase {
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Notification {
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
     /// The same from start to end: `checkout/leak/00c0ffee00c0ffee`.
     pub id: String,

@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use super::{Shown, refusal};
 use crate::diagnose::{Verdict, site};
 use crate::sample::{Group, GroupId, GroupKind, Losses, Place, TargetInfo};
+use crate::tell::alert::Notification;
 use crate::tell::board::TargetState;
 use crate::tell::report::{Snapshot, json};
 
 pub const TARGETS_SCHEMA: &str = "observer.targets/1";
+pub const ALERTS_SCHEMA: &str = "observer.alerts/1";
 pub const HISTORY_SCHEMA: &str = "observer.history/1";
 
 /// Of a history: enough for a chart on a wide screen.
@@ -36,6 +38,7 @@ pub(crate) fn routes() -> Router<Arc<Shown>> {
         .route("/api/v1/targets/{target}/snapshot", get(snapshot))
         .route("/api/v1/targets/{target}/diagnosis", get(diagnosis))
         .route("/api/v1/targets/{target}/history", get(history))
+        .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/schema", get(schemas))
         .route("/api/v1/schema/{document}", get(schema))
 }
@@ -260,12 +263,24 @@ impl GroupHistory {
     }
 }
 
+/// What fires now, as receivers of alerts are told it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Alerts {
+    #[schemars(extend("const" = ALERTS_SCHEMA))]
+    pub schema: &'static str,
+    pub alerts: Vec<Notification>,
+}
+
+async fn alerts(State(shown): State<Arc<Shown>>) -> Response {
+    document(&Alerts { schema: ALERTS_SCHEMA, alerts: shown.alerts.firing() })
+}
+
 /// All of them, by what a document's `schema` says.
 async fn schemas() -> Response {
     document(super::schema::schemas())
 }
 
-/// One, by the first part of its name: `snapshot`, `diagnosis`, `history`, `targets`.
+/// One, by the first part of its name: `snapshot`, `diagnosis`, `history`, `targets`, `alerts`, `alert`.
 async fn schema(Path(wanted): Path<String>) -> Response {
     let all = super::schema::schemas();
     let short = |name: &'static str| name.trim_start_matches("observer.").split('/').next().unwrap_or(name);

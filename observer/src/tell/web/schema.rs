@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
-use super::api::{HISTORY_SCHEMA, History, TARGETS_SCHEMA, Targets};
+use super::api::{ALERTS_SCHEMA, Alerts, HISTORY_SCHEMA, History, TARGETS_SCHEMA, Targets};
 use crate::diagnose::{self, Diagnosis};
 use crate::tell::alert::{Notification, message};
 use crate::tell::report::{SNAPSHOT_SCHEMA, Snapshot};
@@ -22,6 +22,7 @@ pub fn schemas() -> &'static BTreeMap<&'static str, Schema> {
             (diagnose::SCHEMA, schema::<Diagnosis>()),
             (HISTORY_SCHEMA, schema::<History>()),
             (TARGETS_SCHEMA, schema::<Targets>()),
+            (ALERTS_SCHEMA, schema::<Alerts>()),
             (message::SCHEMA, schema::<Notification>()),
         ])
     })

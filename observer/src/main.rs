@@ -30,7 +30,7 @@ enum Command {
     /// Show what a process's goroutines and threads are doing at this moment
     Snapshot(snapshot::Arguments),
     /// Watch processes for as long as they run: metrics for Prometheus, a page to look at, alerts
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Say what this machine, this kernel, these capabilities and a process allow
     Doctor(doctor::Arguments),
 }

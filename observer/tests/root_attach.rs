@@ -2,7 +2,6 @@
 //! in a PID namespace of their own. What takes a window of time runs side by side.
 
 #[path = "support/go_programs.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod go_programs;
 #[path = "support/observer.rs"]
 mod support;

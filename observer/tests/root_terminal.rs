@@ -2,7 +2,6 @@
 //! terminal as it was; what was recorded replays to the same verdict.
 
 #[path = "support/go_programs.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod go_programs;
 #[path = "support/observer.rs"]
 mod support;

@@ -298,6 +298,10 @@ impl Following<'_> {
         }
         self.history.push(sample.clone());
         let diagnosis = diagnose(&self.history, self.observer.info());
+        if let Ok(mut timeline) = self.past.timeline.lock() {
+            // A culprit is in the picture though it is small yet.
+            timeline.prefer(diagnosis.culprits.iter().map(|culprit| culprit.group.id));
+        }
         self.publish(now, sample, diagnosis, true);
     }
 

@@ -269,9 +269,14 @@ fn webhook(listener: &Listener, template: Template) -> Receiver {
 
 /// Begins and ends the leak on a board, a tick each.
 fn story(alerts: &Alerts) {
+    tell(alerts, &leaking("checkout"), &healthy("checkout"));
+}
+
+fn tell(alerts: &Alerts, bad: &TargetState, good: &TargetState) {
     let board = Board::default();
     let mut now = BEGAN;
-    for state in [leaking("checkout"), leaking("checkout"), healthy("checkout"), healthy("checkout")] {
+    for state in [bad, bad, good, good] {
+        let state = state.clone();
         now += 10.0;
         board.publish(TargetState { last_sampled: now, ..state });
         alerts.tick(now, &board);
@@ -326,12 +331,14 @@ fn a_receiver_that_hangs_holds_up_nobody() {
     let mut working = webhook(&works, Template::Json);
     working.name = "works".to_owned();
     let alerts = Alerts::new(at_once(vec![webhook(&hangs, Template::Json), working])).unwrap();
+    let (bad, good) = (leaking("checkout"), healthy("checkout"));
     let begun = Instant::now();
     for _ in 0..200 {
-        story(&alerts);
+        tell(&alerts, &bad, &good);
     }
     let told = begun.elapsed();
     eventually("the others are told", || !works.bodies().is_empty());
+    // One request to the other hangs for ten seconds, and 400 are told.
     assert!(told < Duration::from_secs(60), "a tick waits for nobody: {told:?}");
     let tally = alerts.counters().deliveries()["hook"];
     assert!(tally.dropped >= 400 - 257, "{tally:?}");

@@ -77,6 +77,18 @@ fn the_rules_that_we_ship_are_right() {
     content(&tool("promtool", &["check", "rules", "--lint=all", "--lint-fatal", &path("rules.yml")], b""));
     content(&tool("promtool", &["test", "rules", &path("rules_test.yml")], b""));
     content(&tool("promtool", &["check", "config", &path("prometheus.yml")], b""));
+    let routes = path("alertmanager.yml");
+    content(&tool("amtool", &["check-config", &routes], b""));
+    for (labels, receiver) in [
+        (["alertname=ObserverLeakSuspected", "severity=critical"], "on-call"),
+        (["alertname=ObserverLeakSuspected", "severity=warning"], "team"),
+        (["alertname=ObserverDegraded", "severity=info"], "nobody"),
+    ] {
+        let config = format!("--config.file={routes}");
+        let output = tool("amtool", &["config", "routes", "test", &config, labels[0], labels[1]], b"");
+        content(&output);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), receiver, "{labels:?}");
+    }
 }
 
 #[test]

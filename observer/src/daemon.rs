@@ -7,6 +7,7 @@ mod discover;
 mod drain;
 mod follow;
 pub mod name;
+mod privilege;
 mod roster;
 pub mod rules;
 
@@ -112,6 +113,9 @@ impl Daemon {
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string()).collect();
         let external_url = external_url(config, &listeners);
+        // The one thing that takes more rights than what follows.
+        let kernel = load_kernel(config);
+        privilege::drop_unneeded();
         let board = Arc::new(Board::default());
         let metrics = Arc::new(Metrics::with_options(Arc::clone(&board), &metrics_options(config))?);
         let alerts = Arc::new(Alerts::new(alert_options(config, &external_url))?);
@@ -132,7 +136,6 @@ impl Daemon {
         };
         let server = Server::start(options, shown)?;
 
-        let kernel = load_kernel(config);
         let routes = Arc::new(Routes::default());
         let drain = match &kernel {
             KernelSource::Shared(Ok(kernel)) => Some(

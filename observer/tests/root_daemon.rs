@@ -165,3 +165,33 @@ fn a_port_that_is_taken_is_one_line() {
     let ran = support::run(&mut support::observer(&["run", "--comm", "x", "--listen", &address]));
     ran.refused(1, &["cannot listen on", &address, "--listen"]);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn keeps_no_capability_that_it_does_not_need() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = start(&build("sleepers", directory.path(), "obs-d-caps"));
+    let daemon = Daemon::start(&["--exe", "obs-d-caps"]);
+    until("it is observed", || daemon.metric("observer_target_up{target=\"obs-d-caps\"}"));
+    // BPF, PERFMON, SYS_PTRACE, CHECKPOINT_RESTORE, DAC_READ_SEARCH.
+    let kept: u64 = 1 << 39 | 1 << 38 | 1 << 19 | 1 << 40 | 1 << 2;
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let mask = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+            let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+            assert_eq!(mask & !kept, 0, "{set} {mask:x}");
+            assert_ne!(mask & 1 << 19, 0, "{set} {mask:x}");
+        }
+        threads += 1;
+    }
+    assert!(threads > 4);
+    // What is left is enough to attach to another.
+    let another = start(&build("sleepers", directory.path(), "obs-d-caps"));
+    until("another is observed", || daemon.metric("observer_target_up{target=\"obs-d-caps-2\"}"));
+    let degraded =
+        |text: &str| text.lines().any(|line| line.starts_with("observer_degraded{feature=\"ebpf\""));
+    assert!(!degraded(&daemon.get("/metrics")), "{}", daemon.get("/metrics"));
+    drop((target, another));
+}

@@ -162,12 +162,12 @@ impl GoReader {
         &self.version
     }
 
-    /// Whether it has no symbol table.
     /// Names the code of this program, for stacks that come from elsewhere.
     pub fn symbols(&self) -> GoSymbols {
-        GoSymbols::new(self.memory, self.anchors.modules.iter().map(anchor::Module::table).collect())
+        self.symbols.sharing()
     }
 
+    /// Whether it has no symbol table.
     pub fn stripped(&self) -> bool {
         self.stripped
     }
@@ -188,6 +188,7 @@ impl GoReader {
         let pass =
             self.walker.pass(&self.layout.g, &mut self.symbols, &mut self.registry, now).map_err(failed)?;
         self.walker.name_objects(&self.layout.sudog, &mut self.registry).map_err(failed)?;
+        self.walker.rest();
         self.samples += 1;
         let wrapper_id = wrapper_id(self.layout.minor);
         let mut report = report::report(&mut self.registry, &mut self.symbols, &self.reasons, wrapper_id);

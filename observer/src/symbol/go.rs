@@ -49,8 +49,17 @@ pub struct GoSymbols {
 
 impl GoSymbols {
     pub fn new(memory: RemoteMemory, tables: Vec<Table>) -> Self {
+        Self::over(Pages::new(memory), tables)
+    }
+
+    /// The same tables, of which each page is read and kept once; with answers of its own.
+    pub fn sharing(&self) -> Self {
+        Self::over(self.pages.clone(), self.tables.clone())
+    }
+
+    fn over(pages: Pages, tables: Vec<Table>) -> Self {
         Self {
-            pages: Pages::new(memory),
+            pages,
             tables,
             steps: HashMap::default(),
             places: HashMap::default(),

@@ -213,7 +213,10 @@ impl SpanReader {
                 done += now;
             }
         }
-        flush(&mut ranges, &mut self.buffer)
+        let flushed = flush(&mut ranges, &mut self.buffer);
+        // Of fifty targets each would hold a megabyte between two samples.
+        self.buffer = Vec::new();
+        flushed
     }
 
     /// Takes in the spans that were made since the last time.

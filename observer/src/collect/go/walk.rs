@@ -355,6 +355,12 @@ impl Walker {
         }
     }
 
+    /// Lets go of what is only needed while reading.
+    pub fn rest(&mut self) {
+        self.head_buffer = Vec::new();
+        self.stack_buffer = Vec::new();
+    }
+
     /// Reads what the goroutines wait on of which that is not known.
     pub fn name_objects(&mut self, layout: &SudogLayout, registry: &mut Registry) -> io::Result<()> {
         let unnamed = std::mem::take(&mut self.unnamed);

@@ -4,6 +4,7 @@
 //! in them, so they are read page by page when asked for. Costs one remote read a page, 16 MiB at most.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::target::memory::RemoteMemory;
 
@@ -48,31 +49,32 @@ pub trait Source {
     }
 }
 
-/// Pages of a process's memory, read once.
-#[derive(Debug)]
+/// Pages of a process's memory, read once. Copies share what was read.
+#[derive(Clone, Debug)]
 pub struct Pages {
     memory: RemoteMemory,
-    pages: HashMap<u64, Option<Box<[u8]>>>,
+    pages: Arc<Mutex<HashMap<u64, Option<Arc<[u8]>>>>>,
 }
 
 impl Pages {
     pub fn new(memory: RemoteMemory) -> Self {
-        Self { memory, pages: HashMap::new() }
+        Self { memory, pages: Arc::default() }
     }
 
-    fn page(&mut self, number: u64) -> Option<&[u8]> {
-        if self.pages.len() >= MAX_PAGES && !self.pages.contains_key(&number) {
-            self.pages.clear();
+    fn page(&self, number: u64) -> Option<Arc<[u8]>> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() >= MAX_PAGES && !pages.contains_key(&number) {
+            pages.clear();
         }
         let memory = self.memory;
-        self.pages
+        pages
             .entry(number)
             .or_insert_with(|| {
-                let mut page = vec![0; PAGE as usize].into_boxed_slice();
+                let mut page = vec![0; PAGE as usize];
                 memory.read_exact(number.checked_mul(PAGE)?, &mut page).ok()?;
-                Some(page)
+                Some(page.into())
             })
-            .as_deref()
+            .clone()
     }
 }
 
@@ -84,9 +86,8 @@ impl Source for Pages {
             let offset = (at % PAGE) as usize;
             let length = rest.len().min(PAGE as usize - offset);
             let (now, later) = rest.split_at_mut(length);
-            let Some(bytes) = self.page(at / PAGE).and_then(|page| page.get(offset..offset + length)) else {
-                return false;
-            };
+            let Some(page) = self.page(at / PAGE) else { return false };
+            let Some(bytes) = page.get(offset..offset + length) else { return false };
             now.copy_from_slice(bytes);
             rest = later;
             let Some(next) = at.checked_add(length as u64) else { return rest.is_empty() };

@@ -2,8 +2,9 @@
 //!
 //! Every figure is a ratio within one run, or CPU time, so that it means something on a machine that does
 //! other things too; where its spread lies on both sides of the budget the table says that it cannot tell.
-//! Takes up to six minutes, `--quick` ninety seconds, both after the build; needs root and 4 GB of memory.
+//! Takes up to eight minutes, `--quick` three, both after the build; needs root and 4 GB of memory.
 
+mod fleet;
 mod goroutines;
 mod hooks;
 mod measure;
@@ -23,7 +24,7 @@ pub struct Options {
     /// Fewer rounds, and no million goroutines
     #[arg(long)]
     quick: bool,
-    /// Only the parts whose name contains this: service, goroutines, hooks, census
+    /// Only the parts whose name contains this: service, goroutines, hooks, census, fleet
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -44,6 +45,9 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     if "hooks".contains(&options.only) {
         rows.extend(hooks::rows(clock, options.quick)?);
+    }
+    if "fleet".contains(&options.only) {
+        rows.extend(fleet::rows(clock, &observer, options.quick)?);
     }
     println!("\n{}. Load average {before} before, {} after.\n", machine(), load_average());
     println!("| what | measured: median (lowest to highest) | budget | |\n|---|---|---|---|");

@@ -51,8 +51,16 @@ fn children_seconds() -> Result<f64> {
 }
 
 pub fn peak_bytes(pid: u32) -> Option<f64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+pub fn resident_bytes(pid: u32) -> Option<f64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? * 1024.0)
 }
 
@@ -90,6 +98,7 @@ pub enum Unit {
     Percent,
     Times,
     MiB,
+    Count,
 }
 
 impl Row {
@@ -124,6 +133,7 @@ impl Unit {
             Self::Percent => format!("{value:.2} %"),
             Self::Times => format!("{value:.2}x"),
             Self::MiB => format!("{value:.0} MiB"),
+            Self::Count => format!("{value:.0}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The demo: a Go service that leaks (or its fixed twin), and observer attached to it.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::checkout::{self, Checkout};
+use crate::interrupt::interrupted;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
 use crate::{build, place};
@@ -23,12 +25,17 @@ pub struct Options {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
     /// Leave the service and its load running afterwards (they end by themselves after 15 minutes)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "page")]
     keep: bool,
+    /// Run observer beside the service until Ctrl-C (at most a quarter of an hour), with its page on loopback
+    #[arg(long)]
+    page: bool,
 }
 
 /// The service is observed when it has run for a while, as services are.
 const WARM_UP: Duration = Duration::from_secs(5);
+/// Where `observer run` serves by default.
+const PAGE: &str = "127.0.0.1:9713";
 /// `--fail-on leak` was met.
 const LEAK: i32 = 3;
 
@@ -45,6 +52,9 @@ pub fn demo(options: &Options) -> Result<()> {
         "start",
         &format!("checkout, {twin}: pid {pid} on {}, {} carts/s", checkout.address(), options.rate),
     );
+    if options.page {
+        return page(clock, &observer, &pid);
+    }
     checkout.warm_up(WARM_UP)?;
 
     let mut command = Command::new(&observer);
@@ -71,4 +81,18 @@ pub fn demo(options: &Options) -> Result<()> {
     }
     println!("\nNow your own service: {} attach <your own PID>", place::shown(&observer));
     Ok(())
+}
+
+/// Until it is interrupted, which is its good end.
+fn page(clock: Clock, observer: &Path, pid: &str) -> Result<()> {
+    let mut command = Command::new(observer);
+    command.args(["run", "--pid", pid, "--listen", PAGE]);
+    clock.say("run", &format!("{} {}", place::shown(observer), run::shown_arguments(&command)));
+    println!("\nThe page: http://{PAGE}/ (the verdict takes about a minute; Ctrl-C ends it)\n");
+    match run::wait(&mut command, |_| ()) {
+        Err(_) if interrupted() => Ok(()),
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("observer run ended with {status}"),
+        Err(error) => Err(error),
+    }
 }

@@ -49,11 +49,14 @@ pub trait Source {
     }
 }
 
+/// `None` where there is nothing to read.
+type ByNumber = HashMap<u64, Option<Arc<[u8]>>>;
+
 /// Pages of a process's memory, read once. Copies share what was read.
 #[derive(Clone, Debug)]
 pub struct Pages {
     memory: RemoteMemory,
-    pages: Arc<Mutex<HashMap<u64, Option<Arc<[u8]>>>>>,
+    pages: Arc<Mutex<ByNumber>>,
 }
 
 impl Pages {

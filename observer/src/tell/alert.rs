@@ -7,6 +7,7 @@
 mod alertmanager;
 pub mod counters;
 mod delivery;
+mod example;
 mod http;
 mod log;
 pub mod message;

@@ -96,7 +96,7 @@ fn alert(told: &Notification, severity: Severity, end: &str, options: &Alertmana
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tell::alert::message::example;
+    use crate::tell::alert::example::example;
 
     #[test]
     fn an_alert_has_the_labels_of_its_rule_and_a_link() {

@@ -154,7 +154,7 @@ fn custom(text: &str, told: &Notification) -> Result<String, String> {
 
 /// Whether a template gives JSON, tried on a notification that has everything odd in it.
 pub fn check(text: &str) -> Result<(), String> {
-    let filled = custom(text, &super::message::example())?;
+    let filled = custom(text, &super::example::example())?;
     serde_json::from_str::<serde::de::IgnoredAny>(&filled)
         .map(drop)
         .map_err(|error| format!("filled in it is no JSON: {error}"))
@@ -163,7 +163,7 @@ pub fn check(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tell::alert::message::example;
+    use crate::tell::alert::example::example;
 
     #[test]
     fn every_body_is_json_whatever_the_names_are() {

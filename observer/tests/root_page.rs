@@ -63,12 +63,17 @@ fn every_state_of_a_target_can_be_read() {
         state("growing", &scenes::growing(600.0)),
         state("new", &scenes::healthy(5.0, 4)),
         TargetState { up: false, ..state("gone", &scenes::leak(200.0)) },
+        state("two", &scenes::case("two leaks")),
+        state("companions", &scenes::case("waiting parent")),
+        scenes::without_ebpf("threads"),
     ]);
     let root = format!("http://{}", site.address);
-    for name in ["checkout", "nightly", "stable", "growing", "new", "gone"] {
+    for name in ["checkout", "nightly", "stable", "growing", "new", "gone", "two", "companions", "threads"] {
         browser.open(&format!("{root}/targets/{name}{}", if name == "nightly" { "?range=all" } else { "" }));
         look(&browser, name);
     }
+    browser.open(&format!("{root}/targets/checkout"));
+    flames(&browser);
     browser.open(&format!("{root}/"));
     look(&browser, "all");
     let many = with(scenes::fifty());
@@ -100,10 +105,35 @@ fn one_file_is_the_same_page() {
     browser.requests();
     browser.open(&format!("file://{}", path.display()));
     look(&browser, "file");
+    flames(&browser);
     let mut asked = browser.requests();
     asked.retain(|url| !url.starts_with("file://") && !url.starts_with("data:"));
     assert_eq!(asked, Vec::<String>::new());
-    let _ = (TAB, ENTER);
+}
+
+/// The flame graphs are drawn, live in frames without rights, and zoom.
+fn flames(browser: &Browser) {
+    browser.run("document.querySelectorAll('.flames details').forEach((details) => { details.open = true })");
+    browser.run("document.querySelector('.flames').scrollIntoView()");
+    let frames = browser.run("return document.querySelectorAll('.flames iframe').length").as_u64().unwrap();
+    assert_eq!(frames, 2, "blocked and growth");
+    for (frame, name) in [(0, "checkout.(*Quoter).fetch"), (1, "checkout.(*Quoter).Get")] {
+        browser.enter(Some(frame));
+        let find = format!(
+            "return [...document.querySelectorAll('#frames g')].find((g) => g.textContent.includes({name:?}))"
+        );
+        browser.until(&format!("{find} !== undefined"));
+        browser.run(&format!(
+            "{} .querySelector('rect').dispatchEvent(new MouseEvent('click', {{bubbles: true}}))",
+            find.trim_start_matches("return ")
+        ));
+        browser.until("return !document.getElementById('unzoom').classList.contains('hide')");
+        assert_eq!(
+            browser.run("try { return parent.document.title } catch { return 'kept out' }"),
+            "kept out"
+        );
+        browser.enter(None);
+    }
 }
 
 /// The middle of what a selector finds, in the window.

@@ -97,6 +97,11 @@ impl Browser {
         self.ask("POST", "/execute/sync", &json!({"script": script, "args": []}))
     }
 
+    /// Scripts run in the frame of that number from here on; in the page itself with none.
+    pub fn enter(&self, frame: Option<u32>) {
+        self.ask("POST", "/frame", &json!({"id": frame}));
+    }
+
     /// Waits until a script returns something true, and gives it.
     pub fn until(&self, script: &str) -> Value {
         let begun = Instant::now();

@@ -27,6 +27,35 @@ pub fn growing(seconds: f64) -> Run {
     Service { seconds, interval: 3.0, cache: |at| at * 0.4 * MIB, ..service }.run(5)
 }
 
+/// A case by its name, as it is.
+pub fn case(name: &str) -> Run {
+    let all = cases::leaks().into_iter().chain([cases::two_leaks()]);
+    let wanted = all.into_iter().find(|case| case.name == name);
+    wanted.unwrap_or_else(|| panic!("no case {name}")).service.run(6)
+}
+
+/// Nothing of the kernel: what that costs is said.
+pub fn without_ebpf(name: &str) -> TargetState {
+    let mut run = case("threads");
+    for sample in &mut run.samples {
+        sample.degraded = vec![
+            Degraded {
+                feature: "ebpf".into(),
+                reason: "no permission to load eBPF programs: threads without frame pointers have short stacks, and \
+                         what grew is not named"
+                    .into(),
+                remedy: "run as root, or with CAP_BPF and CAP_PERFMON".into(),
+            },
+            Degraded {
+                feature: "growth".into(),
+                reason: "page faults are not sampled".into(),
+                remedy: "see ebpf".into(),
+            },
+        ];
+    }
+    state(name, &run)
+}
+
 /// With growth sites, losses, a deadlock and things that do not work.
 pub fn full(name: &str, mut run: Run) -> TargetState {
     let frame = |function: &str, file: &str, line: u32| Frame {

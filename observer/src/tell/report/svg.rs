@@ -21,7 +21,8 @@ const RULES: &str = "#search { opacity: .7 }\n@media (prefers-color-scheme: dark
 /// What whoever serves such a file tells the browser (`Content-Security-Policy`): it runs its own script, without any
 /// right on the site it came from, and only our pages frame it.
 pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                          frame-ancestors 'self'; base-uri 'none'; sandbox allow-scripts allow-modals";
+                          frame-ancestors 'self'; base-uri 'none'; form-action 'none'; \
+                          sandbox allow-scripts allow-modals";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SvgError {

@@ -123,11 +123,9 @@ fn profile(state: &TargetState, kind: &str, bytes: Vec<u8>) -> Response {
 
 /// inferno's pictures zoom and search by a script of their own, inside them; names in them are escaped.
 fn picture(drawn: Result<Vec<u8>, SvgError>) -> Response {
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                          base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
     match drawn {
         Ok(bytes) => {
-            ([(CONTENT_TYPE, "image/svg+xml"), (CONTENT_SECURITY_POLICY, POLICY)], bytes).into_response()
+            ([(CONTENT_TYPE, "image/svg+xml"), (CONTENT_SECURITY_POLICY, svg::POLICY)], bytes).into_response()
         }
         Err(SvgError::Draw(error)) => {
             tracing::error!("drawing a flame graph: {error}");

@@ -62,9 +62,16 @@ pub enum StoreError {
 pub struct Store {
     shared: Arc<Shared>,
     queue: SyncSender<Job>,
-    /// When each target's last moment was taken over, in unix seconds.
-    taken: Mutex<HashMap<String, f64>>,
+    taken: Mutex<HashMap<String, Taken>>,
     done: Mutex<Receiver<()>>,
+}
+
+/// What was handed over of a target.
+struct Taken {
+    /// Unix seconds of the last moment.
+    at: f64,
+    /// Since then, the moment with the most memory.
+    highest: Option<Point>,
 }
 
 /// What the writer and those who hand over or read have in common.
@@ -133,31 +140,8 @@ impl Store {
     /// with the most memory, and the last. Does not wait for the disk.
     pub fn offer(&self, target: &str, timeline: &Timeline) {
         let Some(last) = timeline.last() else { return };
-        let since = {
-            let mut taken = lock(&self.taken);
-            if taken.len() >= TARGETS && !taken.contains_key(target) {
-                taken.retain(|_, at| last.at - *at < 3_600.0);
-            }
-            match taken.get(target).copied() {
-                // A clock set back begins anew.
-                Some(at) if (0.0..EACH).contains(&(last.at - at)) => return,
-                Some(at) => {
-                    taken.insert(target.to_owned(), last.at);
-                    at
-                }
-                None if taken.len() >= TARGETS => {
-                    drop(taken);
-                    return self.shared.lose("history_targets_too_many", 1);
-                }
-                None => {
-                    taken.insert(target.to_owned(), last.at);
-                    last.at
-                }
-            }
-        };
-        // The moment at `since` was handed over then.
-        let from = if since < last.at { since + 0.0005 } else { since };
-        for point in timeline.points(from, 2) {
+        let Some(due) = self.due(target, last) else { return };
+        for point in due {
             let groups = point.groups.iter().filter_map(|at| timeline.group(at.id).cloned()).collect();
             let handed = Handed { target: target.to_owned(), point, groups };
             match self.queue.try_send(Job::Moment(Box::new(handed))) {
@@ -166,6 +150,34 @@ impl Store {
                 Err(TrySendError::Disconnected(_)) => self.shared.lose("history_not_written", 1),
             }
         }
+    }
+
+    /// The moments to hand over, if it is time to.
+    fn due(&self, target: &str, last: Point) -> Option<Vec<Point>> {
+        let mut taken = lock(&self.taken);
+        if let Some(of) = taken.get_mut(target) {
+            // A clock set back begins anew.
+            if (0.0..EACH).contains(&(last.at - of.at)) {
+                if of.highest.as_ref().is_none_or(|highest| highest.resident_bytes < last.resident_bytes) {
+                    of.highest = Some(last);
+                }
+                return None;
+            }
+            of.at = last.at;
+            let highest = of.highest.take();
+            let peak = highest.filter(|peak| peak.at < last.at && peak.resident_bytes > last.resident_bytes);
+            return Some(peak.into_iter().chain([last]).collect());
+        }
+        if taken.len() >= TARGETS {
+            taken.retain(|_, of| last.at - of.at < 3_600.0);
+        }
+        if taken.len() >= TARGETS {
+            drop(taken);
+            self.shared.lose("history_targets_too_many", 1);
+            return None;
+        }
+        taken.insert(target.to_owned(), Taken { at: last.at, highest: None });
+        Some(vec![last])
     }
 
     /// What is known of a target since `from` (unix seconds), to go on with.

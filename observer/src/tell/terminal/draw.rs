@@ -94,9 +94,16 @@ fn title(frame: &mut Frame<'_>, view: &View, area: Rect) {
 
 fn judged(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let words = match &view.diagnosis {
-        _ if view.sample.is_none() => Line::raw("attached; the first sample is being taken"),
-        None => Line::raw("watching; a verdict needs some samples"),
-        Some(diagnosis) => verdict_line(view, diagnosis),
+        _ if view.sample.is_none() => vec![Line::raw("attached; the first sample is being taken")],
+        None => vec![Line::raw("watching; a verdict needs some samples")],
+        Some(diagnosis) => {
+            // Who waits in a circle waits for ever: that comes first.
+            let circles = diagnosis.deadlocks.iter().take(1).map(|deadlock| {
+                let word = Span::styled("DEADLOCK", colored(view, Color::Red));
+                Line::from(vec![word, Span::raw(format!("  {}", escape(&deadlock.description)))])
+            });
+            circles.chain([verdict_line(view, diagnosis)]).collect()
+        }
     };
     frame.render_widget(Paragraph::new(words).wrap(Wrap { trim: true }), area);
 }

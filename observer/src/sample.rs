@@ -66,7 +66,7 @@ pub struct Memory {
     pub anonymous_bytes: u64,
     /// The lowest memory limit of the target's cgroups, v1 or v2.
     pub limit_bytes: Option<u64>,
-    /// What counts against `limit_bytes` now (the whole cgroup).
+    /// What counts against `limit_bytes` now: the whole cgroup, without file pages that were not used lately.
     #[serde(default)]
     pub limit_usage_bytes: Option<u64>,
     pub go: Option<GoMemory>,

@@ -17,7 +17,11 @@ const MOUNTINFO_BYTES: usize = 4 << 20;
 /// Version 1 says "no limit" by the largest multiple of a page; nothing near it limits anybody.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// A limit, and what counts against it now.
+/// `memory.stat` has some 60 short lines.
+const STAT_BYTES: usize = 16 << 10;
+
+/// A limit, and what counts against it now, without the file pages that the kernel gives back before it would kill
+/// anybody: the working set, as Kubernetes counts it. A service that writes logs has the rest of its limit full of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     pub bytes: u64,
@@ -39,6 +43,7 @@ pub struct Limits {
 struct Level {
     limit: File,
     usage: Option<File>,
+    stat: Option<File>,
 }
 
 impl Limits {
@@ -58,7 +63,11 @@ impl Limits {
         for level in &self.levels {
             let Some(bytes) = read_number(&level.limit, &mut self.buffer) else { continue };
             if bytes < NO_LIMIT && lowest.is_none_or(|lowest| bytes < lowest.bytes) {
-                let usage_bytes = level.usage.as_ref().and_then(|file| read_number(file, &mut self.buffer));
+                let usage = level.usage.as_ref().and_then(|file| read_number(file, &mut self.buffer));
+                let stat = level.stat.as_ref();
+                let spare = stat.and_then(|file| read_at_start(file, &mut self.buffer, STAT_BYTES).ok());
+                let spare = spare.and_then(inactive_file).unwrap_or(0);
+                let usage_bytes = usage.map(|usage| usage.saturating_sub(spare));
                 lowest = Some(Limit { bytes, usage_bytes });
             }
         }
@@ -79,12 +88,24 @@ impl Limits {
                 };
                 // The root of the tree has no such file, nor has a tree without the memory controller.
                 if let Ok(limit) = File::open(directory.join(limit)) {
-                    levels.push(Level { limit, usage: File::open(directory.join(usage)).ok() });
+                    let open = |name| File::open(directory.join(name)).ok();
+                    levels.push(Level { limit, usage: open(usage), stat: open("memory.stat") });
                 }
             }
         }
         levels
     }
+}
+
+/// File pages not used lately, of the cgroup and those below it, from its `memory.stat`.
+fn inactive_file(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    let value = |wanted: &str| {
+        let mut fields = text.lines().filter_map(|line| line.split_once(' '));
+        fields.find(|(name, _)| *name == wanted).and_then(|(_, value)| value.trim().parse().ok())
+    };
+    // In version 1 the plain name leaves out the cgroups below.
+    value("total_inactive_file").or_else(|| value("inactive_file"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn spare_pages_are_read_from_either_version() {
+        assert_eq!(inactive_file(b"cache 1\ninactive_file 7\ntotal_inactive_file 9\n"), Some(9));
+        assert_eq!(inactive_file(b"inactive_file 7"), Some(7));
+        for odd in [
+            &b""[..],
+            b"inactive_file",
+            b"inactive_file -1\n",
+            b"inactive_file 99999999999999999999999\n",
+            b"\xff",
+        ] {
+            assert_eq!(inactive_file(odd), None);
+        }
+    }
+
+    #[test]
     fn the_lowest_limit_and_its_usage_come_from_the_same_level() {
         let directory = tempfile::tempdir().unwrap();
         let level = |name: &str, limit: &str, usage: &str| {
@@ -289,6 +325,7 @@ mod tests {
             Level {
                 limit: File::open(path.with_extension("max")).unwrap(),
                 usage: File::open(path.with_extension("current")).ok(),
+                stat: None,
             }
         };
         let mut limits = Limits::of(std::process::id());
@@ -299,6 +336,14 @@ mod tests {
             level("container", "max\n", "600\n"),
         ];
         assert_eq!(limits.lowest(), Some(Limit { bytes: 1 << 30, usage_bytes: Some(700) }));
+        let stat = directory.path().join("stat");
+        std::fs::write(&stat, "anon 90\ninactive_anon 1\ninactive_file 150\nactive_file 9\n").unwrap();
+        limits.levels[1].stat = File::open(stat).ok();
+        assert_eq!(
+            limits.lowest(),
+            Some(Limit { bytes: 1 << 30, usage_bytes: Some(550) }),
+            "the working set"
+        );
         limits.levels.truncate(1);
         assert_eq!(limits.lowest(), None);
     }

@@ -53,7 +53,8 @@ pub const LIMIT: Family = gauge(
 pub const LIMIT_USAGE: Family = gauge(
     "observer_memory_limit_usage_bytes",
     TARGET,
-    "Bytes that count against observer_memory_limit_bytes: of the whole cgroup, not of the process alone.",
+    "Bytes that count against observer_memory_limit_bytes: of the whole cgroup, without file pages that were not used \
+     lately (the working set of Kubernetes).",
 );
 pub const GO_HEAP: Family = gauge(
     "observer_go_heap_in_use_bytes",

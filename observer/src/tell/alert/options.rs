@@ -57,12 +57,12 @@ impl Default for Rules {
             bytes_per_hour: 50.0 * 1024.0 * 1024.0,
             time_to_limit: hours(24),
             critical_time_to_limit: hours(1),
-            leak_for: Duration::from_secs(60),
+            leak_for: Duration::from_secs(30),
             growing_for: Duration::from_secs(15 * 60),
             deadlocks: true,
             keep_firing_for: Duration::from_secs(5 * 60),
             repeat_interval: hours(4),
-            startup: Duration::from_secs(5 * 60),
+            startup: Duration::from_secs(2 * 60),
         }
     }
 }

@@ -73,7 +73,7 @@ fn a_usual_terminal_shows_who_leaks_and_where() {
         "checkout (pid 4242",
         "LEAK",
         "chan send",
-        "quote.go:41",
+        "checkout.go:41",
         "resident",
         "MiB│",
         " s",
@@ -255,6 +255,23 @@ fn colour_is_never_the_only_sign_and_can_be_refused() {
     assert!(colors(&mut watched(true)) > 0);
     assert_eq!(colors(&mut watched(false)), 0);
     assert_eq!(screen(&mut watched(true), 80, 24), screen(&mut watched(false), 80, 24));
+}
+
+#[test]
+fn a_deadlock_stands_first() {
+    let mut view = watched(false);
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/series/leak-story.jsonl"));
+    let (target, samples) = observer::diagnose::recording::read(&text.unwrap()).unwrap();
+    let mut history = History::new();
+    samples.into_iter().for_each(|sample| history.push(sample));
+    let mut diagnosis = diagnose(&history, &target);
+    diagnosis.deadlocks =
+        vec![observer::diagnose::Deadlock { description: "thread 1 waits for thread 2\x1b[2J".to_owned() }];
+    view.diagnosis(diagnosis);
+    let shown = screen(&mut view, 100, 24);
+    let second = shown.lines().nth(1).unwrap_or_default();
+    assert!(second.starts_with("DEADLOCK  thread 1 waits for thread 2\\u{1b}"), "{shown}");
+    assert!(shown.contains("LEAK"), "{shown}");
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub fn main(mut views: Vec<View>, around: &Around) -> Markup {
         }
         @if !around.awaited.is_empty() && !views.is_empty() {
             section class="awaited" aria-labelledby="awaited" {
-                h2 id="awaited" { "Waiting for" }
-                ul { @for each in &around.awaited { li { code { (safe(each)) } } } }
+                h2 id="awaited" { "Not there yet" }
+                ul { @for each in &around.awaited { li { (safe(each)) } } }
             }
         }
     }
@@ -136,7 +136,13 @@ fn card(view: &View) -> Markup {
 fn line(view: &View) -> Markup {
     html! {
         a class={ "target " (verdict_class(view.diagnosis.verdict)) } href=(address(view)) {
-            span class="name" { (safe(&view.name)) @if !view.up { " " (gone(view)) } }
+            span class="name" {
+                (safe(&view.name))
+                @if !view.up { " " (gone(view)) }
+                @else if let Some(left) = super::target::until_verdict(&view.diagnosis) {
+                    span class="gone" { " first verdict in " (number::duration(left)) }
+                }
+            }
             (badge(view.diagnosis.verdict))
             (spark(view))
             span class="figures" { (figures(view)) }
@@ -155,8 +161,8 @@ fn nothing_yet(around: &Around) -> Markup {
             @if around.awaited.is_empty() {
                 p { "observer was not told what to observe. Name a process, by pid or by what it is called:" }
             } @else {
-                p { "observer is running and looks for:" }
-                ul { @for each in &around.awaited { li { code { (safe(each)) } } } }
+                p { "observer is running and waits:" }
+                ul { @for each in &around.awaited { li { (safe(each)) } } }
                 p { "The page shows it as soon as it is there. To add others, name them too:" }
             }
             pre { code { "observer run --exe /usr/bin/checkout\nobserver run --comm checkout\nobserver run --cgroup '/system.slice/checkout.service'\nobserver run --pid 4242" } }

@@ -60,7 +60,7 @@ fn verdict(view: &View) -> Markup {
                 @let names: Vec<&str> = diagnosis.degraded.iter().map(|lack| lack.feature.as_str()).collect();
                 p class="small" { "Not all can be seen here (" (safe(&names.join(", "))) "): " a href="#not-seen" { "why, and what to do" } }
             }
-            @if diagnosis.verdict == Verdict::InsufficientData && view.up { (progress(diagnosis)) }
+            @if view.up { (progress(diagnosis)) }
             @if !view.up {
                 p class="notice" {
                     strong { "The process has exited." }
@@ -90,15 +90,20 @@ fn who(view: &View) -> Markup {
     }
 }
 
+/// Seconds until there can be a verdict, while there is none for want of time.
+pub fn until_verdict(diagnosis: &Diagnosis) -> Option<f64> {
+    let left = diagnose::LEAST_SECONDS - diagnosis.window_seconds.max(0.0);
+    (diagnosis.verdict == Verdict::InsufficientData && left > 0.0).then_some(left)
+}
+
 /// How far the first verdict is.
 fn progress(diagnosis: &Diagnosis) -> Markup {
     let need = diagnose::LEAST_SECONDS;
-    let seen = diagnosis.window_seconds.clamp(0.0, need);
     html! {
-        @if seen < need {
+        @if let Some(left) = until_verdict(diagnosis) {
             p class="progress" {
-                progress max=(format!("{need:.0}")) value=(format!("{seen:.0}")) aria-label="Time until the first verdict" {}
-                " first verdict in about " (number::duration(need - seen))
+                progress max=(format!("{need:.0}")) value=(format!("{:.0}", need - left)) aria-label="Time until the first verdict" {}
+                " first verdict in about " (number::duration(left))
             }
         }
     }

@@ -97,6 +97,8 @@ struct Daemon {
     common: Arc<Common>,
     metrics: Arc<Metrics>,
     server: Server,
+    #[cfg(feature = "otlp")]
+    otlp: Option<crate::tell::otlp::Exporter>,
     drain: Option<Drain>,
     discovery: Discovery,
     roster: Roster,
@@ -135,6 +137,12 @@ impl Daemon {
             ..server::Options::default()
         };
         let server = Server::start(options, shown)?;
+        #[cfg(feature = "otlp")]
+        let otlp = {
+            use crate::tell::otlp::{Exporter, Options};
+            let options = Options::from_environment(|name| std::env::var(name).ok())?;
+            options.map(|options| Exporter::start(options, Arc::clone(&board))).transpose()?
+        };
 
         let routes = Arc::new(Routes::default());
         let drain = match &kernel {
@@ -163,6 +171,8 @@ impl Daemon {
             common,
             metrics,
             server,
+            #[cfg(feature = "otlp")]
+            otlp,
             drain,
             discovery,
             roster,
@@ -259,6 +269,10 @@ impl Daemon {
             };
             if !written {
                 tracing::warn!("history: what came last may not be on disk");
+            }
+            #[cfg(feature = "otlp")]
+            if let Some(otlp) = self.otlp {
+                otlp.stop(Duration::from_secs(1));
             }
             self.server.stop();
         });

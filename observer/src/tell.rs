@@ -3,6 +3,8 @@
 pub mod alert;
 pub mod board;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod report;
 pub mod terminal;
 pub mod web;

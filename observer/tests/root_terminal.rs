@@ -183,7 +183,9 @@ fn the_view_shows_the_leak_and_ends_with_the_diagnosis() {
     tmux.keys(&["/"]);
     tmux.run(&["send-keys", "-l", "pool.go"]);
     tmux.wait_for("the filter", |screen| screen.contains("with `pool.go`"));
+    // Seen before the next key: an escape with a letter behind it is another key.
     tmux.keys(&["Escape"]);
+    tmux.wait_for("all groups", |screen| !screen.contains("pool.go`"));
     tmux.keys(&["p"]);
     tmux.wait_for("the pause", |screen| screen.contains("PAUSED"));
     tmux.keys(&["w"]);
@@ -191,6 +193,7 @@ fn the_view_shows_the_leak_and_ends_with_the_diagnosis() {
     tmux.keys(&["?"]);
     tmux.wait_for("the help", |screen| screen.contains("any key closes this"));
     tmux.keys(&["x", "p"]);
+    tmux.wait_for("the view that goes on", |screen| !screen.contains("PAUSED"));
     for (width, height) in [("40", "10"), ("160", "50"), ("80", "24")] {
         tmux.run(&["resize-window", "-x", width, "-y", height]);
         tmux.wait_for("the view", |screen| screen.contains("LEAK") && screen.contains("q end"));

@@ -125,6 +125,10 @@ impl View {
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'C')) {
             return Action::Quit;
         }
+        // Alt-p is no p, nor text for a filter.
+        if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
+            return Action::Nothing;
+        }
         match self.mode {
             Mode::Help => self.mode = Mode::Table,
             Mode::Filter => self.filter_key(key.code),

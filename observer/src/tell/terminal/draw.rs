@@ -309,11 +309,15 @@ fn selected(frame: &mut Frame<'_>, view: &mut View, area: Rect) {
     let borders = if beside { Borders::TOP | Borders::LEFT } else { Borders::TOP };
     let lines = view.selected_group().map_or_else(|| vec![Line::raw("nothing is selected")], stack::lines);
     let inside = usize::from(area.height.saturating_sub(1));
-    let most = u16::try_from(lines.len().saturating_sub(inside)).unwrap_or(u16::MAX);
+    // Long lines go on in the next; by words, so that a little more than this may be needed.
+    let width = usize::from(area.width.saturating_sub(u16::from(beside))).max(1);
+    let needed: usize = lines.iter().map(|line| line.width().div_ceil(width).max(1)).sum();
+    let most = u16::try_from(needed.saturating_sub(inside)).unwrap_or(u16::MAX);
     view.stack_scroll = view.stack_scroll.min(most);
     let more = if most > view.stack_scroll { " stack ( ] for more) " } else { " stack " };
     let block = Block::new().borders(borders).title(more);
-    frame.render_widget(Paragraph::new(lines).block(block).scroll((view.stack_scroll, 0)), area);
+    let stack = Paragraph::new(lines).block(block).wrap(Wrap { trim: false });
+    frame.render_widget(stack.scroll((view.stack_scroll, 0)), area);
 }
 
 fn footer(frame: &mut Frame<'_>, view: &View, area: Rect) {

@@ -28,6 +28,7 @@ use crate::tell::board::Board;
 use crate::tell::metrics::{self, Metrics};
 use crate::tell::web::Shown;
 use crate::tell::web::server::{self, Server};
+use crate::tell::web::web_config::asks_for_tls;
 use crate::timeline::store::{self, Store};
 use discover::Discovery;
 use drain::{Drain, Routes};
@@ -306,7 +307,8 @@ fn external_url(config: &Config, listeners: &[TcpListener]) -> String {
         IpAddr::V6(ip) => format!("[{ip}]"),
         IpAddr::V4(ip) => ip.to_string(),
     };
-    format!("http://{host}:{}", address.port())
+    let secure = config.web_config_file.as_deref().is_some_and(asks_for_tls);
+    format!("{}://{host}:{}", if secure { "https" } else { "http" }, address.port())
 }
 
 fn alert_options(config: &Config, external_url: &str) -> alert::Options {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use observer::tell::web::web_config::asks_for_tls;
 use observer::tell::web::{Options, Server};
 use shown::Site;
 
@@ -208,6 +209,7 @@ fn tls_with_a_password_and_a_certificate_that_is_renewed() {
             hashed(PASSWORD)
         ),
     );
+    assert!(asks_for_tls(&pki.path("web.yml")) && !asks_for_tls(&pki.path("server.crt")));
     let client = pki.agent(None);
     assert_eq!(status(&client, &site, Some(&basic("alice", PASSWORD))).unwrap(), 200);
     assert_eq!(status(&client, &site, None).unwrap(), 401);

@@ -122,6 +122,11 @@ impl Reader {
     }
 }
 
+/// Whether the server is reached by https with this file. Wrong files are not: to start with one fails anyway.
+pub fn asks_for_tls(path: &Path) -> bool {
+    read(path).0.is_ok_and(|config| config.tls.is_some())
+}
+
 /// The file as it is now, and what was read for it, also when it is wrong.
 fn read(path: &Path) -> (Result<WebConfig, WebConfigError>, Vec<Stamp>) {
     let directory = path.parent().unwrap_or(Path::new("")).to_owned();

@@ -90,7 +90,7 @@ impl Config {
         let rules: Arc<[Rule]> = raw
             .targets
             .iter()
-            .map(|target| target.spec().rule().map_err(|error| wrong("target", error.to_string())))
+            .map(|target| target.rule().map_err(|error| wrong("target", error.to_string())))
             .collect::<Result<_, _>>()?;
         if rules.is_empty() {
             return Err(ConfigError::NoTarget);

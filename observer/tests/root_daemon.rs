@@ -195,3 +195,37 @@ fn keeps_no_capability_that_it_does_not_need() {
     assert!(!degraded(&daemon.get("/metrics")), "{}", daemon.get("/metrics"));
     drop((target, another));
 }
+
+#[test]
+#[ignore = "needs root"]
+fn history_goes_on_where_it_was_after_a_restart_of_observer() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = start(&build("sleepers", directory.path(), "obs-d-past"));
+    let file = directory.path().join("history.redb");
+    let arguments = ["--exe", "obs-d-past", "--interval", "500ms", "--history", file.to_str().unwrap()];
+    let first_moment = |daemon: &Daemon| {
+        let history = daemon.json("/api/v1/targets/obs-d-past/history");
+        history["at"].as_array().and_then(|at| at.first().cloned()).map(|at| at.to_string())
+    };
+    let daemon = Daemon::start(&arguments);
+    let before = until("there is a history", || first_moment(&daemon));
+    let two = support::run(&mut support::observer(&[
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--comm",
+        "x",
+        "--history",
+        arguments[5],
+    ]));
+    two.refused(1, &["another observer has it open", arguments[5]]);
+    let (code, log) = daemon.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("may not be on disk"), "{log}");
+
+    let daemon = Daemon::start(&arguments);
+    until("it is observed again", || daemon.metric("observer_target_up{target=\"obs-d-past\"}"));
+    let after = until("the old history is there", || first_moment(&daemon).filter(|after| *after == before));
+    assert_eq!(after, before);
+    drop(target);
+}

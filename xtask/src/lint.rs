@@ -27,6 +27,17 @@ pub fn lint(options: &Options) -> Result<()> {
     run::check(clippy(&mut cargo()).env("OBSERVER_EBPF", "off"))?;
     clock.say("lint", "clippy");
     run::check(clippy(&mut cargo()))?;
+    clock.say("lint", "clippy with every feature");
+    run::check(cargo().args([
+        "clippy",
+        "-p",
+        "observer",
+        "--all-features",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     if !options.no_deny {
         clock.say("lint", "licences and dependencies");
         run::check(cargo().args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))?;

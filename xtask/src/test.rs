@@ -56,6 +56,8 @@ pub fn test(options: &Options) -> Result<()> {
 fn unit(clock: Clock, name: Option<&str>) -> Result<()> {
     clock.say("test", "without root: cargo test");
     run::check(cargo().arg("test").args(name))?;
+    // The one feature that is off by default.
+    run::check(cargo().args(["test", "-p", "observer", "--features", "otlp", "--test", "otlp"]).args(name))?;
     clock.say("test", "without root: passed");
     Ok(())
 }

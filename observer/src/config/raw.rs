@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::daemon::rules::Spec;
+pub use crate::daemon::rules::Spec as Target;
 
 /// One layer. Its shape is that of the file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -19,17 +19,6 @@ pub struct Raw {
     pub history: History,
     pub alerts: Alerts,
     pub log: Log,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Target {
-    pub name: Option<String>,
-    pub pid: Option<u32>,
-    pub exe: Option<String>,
-    pub comm: Option<String>,
-    pub cmdline: Option<String>,
-    pub cgroup: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -170,13 +159,6 @@ impl std::fmt::Debug for Alertmanager {
 pub struct Log {
     pub format: Option<String>,
     pub level: Option<String>,
-}
-
-impl Target {
-    pub fn spec(&self) -> Spec {
-        let Self { name, pid, exe, comm, cmdline, cgroup } = self.clone();
-        Spec { name, pid, exe, comm, cmdline, cgroup }
-    }
 }
 
 impl Alerts {

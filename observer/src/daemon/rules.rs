@@ -8,6 +8,7 @@ use std::path::Path;
 
 use globset::{Glob, GlobMatcher};
 use regex::{Regex, RegexBuilder};
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::target::find::{read_some, read_stat};
@@ -34,7 +35,8 @@ enum Condition {
 }
 
 /// What a rule is made of, as people write it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Spec {
     pub name: Option<String>,
     pub pid: Option<u32>,

@@ -360,6 +360,7 @@ fn sentences(
             };
             let others = match diagnosis.culprits.len() {
                 1 => String::new(),
+                2 => " One group unrelated to it leaks too.".to_owned(),
                 n => format!(" {} unrelated to it leak too.", counted(n as u64 - 1, "group")),
             };
             let never = if first.evidence.iter().any(|line| line.starts_with("none of the")) {

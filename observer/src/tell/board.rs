@@ -101,7 +101,12 @@ impl Board {
 
     /// Says what is looked for and not there yet.
     pub fn set_awaited(&self, awaited: Vec<String>) {
-        self.lock().awaited = awaited;
+        let mut inner = self.lock();
+        if inner.awaited != awaited {
+            inner.awaited = awaited;
+            drop(inner);
+            self.announce();
+        }
     }
 
     pub fn awaited(&self) -> Vec<String> {

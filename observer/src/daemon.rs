@@ -46,6 +46,8 @@ const ALERT_TICK: Duration = Duration::from_secs(2);
 /// For alerts that are still to be told when we end, and for history to be written.
 const TELL_THE_LAST: Duration = Duration::from_secs(3);
 const WRITE_THE_LAST: Duration = Duration::from_secs(3);
+/// Without a look at the processes of the machine for so long, it is said.
+const LOOK_HANGS: Duration = Duration::from_secs(60);
 /// Followers have this long to end; a process that hangs keeps its follower for ever.
 const FOLLOWERS_END: Duration = Duration::from_secs(3);
 
@@ -56,14 +58,17 @@ pub fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
         .enable_all()
         .build()
         .context("starting the event loop")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before anything is started: a signal that comes early is not lost.
         let mut signals = Signals::new()?;
         let mut daemon = Daemon::start(config)?;
         daemon.serve(&mut signals, reload).await;
         daemon.stop(&mut signals).await;
         Ok(())
-    })
+    });
+    // Who is told twice to end does not wait for what is still ending.
+    runtime.shutdown_background();
+    ended
 }
 
 struct Signals {
@@ -106,7 +111,10 @@ struct Daemon {
     rules: Arc<[rules::Rule]>,
     /// Of `rules`: looks by older ones do not count.
     edition: u64,
+    looked: Instant,
     trim_at: Instant,
+    /// As it was started.
+    config: Config,
 }
 
 impl Daemon {
@@ -179,7 +187,9 @@ impl Daemon {
             roster,
             rules: Arc::clone(&config.rules),
             edition: 0,
+            looked: Instant::now(),
             trim_at: Instant::now() + TRIM,
+            config: config.clone(),
         })
     }
 
@@ -205,11 +215,16 @@ impl Daemon {
 
     fn tick(&mut self) {
         self.roster.reap();
-        if let Some(look) = self.discovery.look()
-            && look.edition == self.edition
-            && self.roster.update(&look, &self.rules)
-        {
-            self.trim_at = self.trim_at.min(Instant::now() + TRIM_AFTER_ATTACH);
+        if let Some(look) = self.discovery.look() {
+            self.looked = Instant::now();
+            if look.edition == self.edition && self.roster.update(&look, &self.rules) {
+                self.trim_at = self.trim_at.min(Instant::now() + TRIM_AFTER_ATTACH);
+            }
+        } else if self.looked.elapsed() > LOOK_HANGS {
+            self.looked = Instant::now();
+            tracing::warn!(
+                "looking for processes hangs, as it does at one in uninterruptible sleep: new ones are not found"
+            );
         }
         if Instant::now() >= self.trim_at {
             heap::trim();
@@ -229,6 +244,9 @@ impl Daemon {
         systemd::reloading();
         match reload() {
             Ok(config) => {
+                for key in fixed(&self.config).iter().zip(fixed(&config)).filter(|(was, is)| **was != *is) {
+                    tracing::warn!("{} changes only when observer is started anew", key.1.0);
+                }
                 self.rules = Arc::clone(&config.rules);
                 self.edition += 1;
                 self.discovery.set_rules(Arc::clone(&config.rules));
@@ -322,6 +340,19 @@ fn open_store(asked: &crate::config::Store) -> Result<Store> {
 
 fn metrics_options(config: &Config) -> metrics::Options {
     metrics::Options { sites: config.sites }
+}
+
+/// What only a start can set.
+fn fixed(config: &Config) -> [(&'static str, String); 7] {
+    [
+        ("web.listen", config.listen.join(",")),
+        ("web.config_file", format!("{:?}", config.web_config_file)),
+        ("web.external_url", config.external_url.clone()),
+        ("web.telemetry_path", config.telemetry_path.clone()),
+        ("web.max_requests", config.max_requests.to_string()),
+        ("sampling.ebpf or sampling.exact", format!("{} {}", config.ebpf, config.exact)),
+        ("history", format!("{:?}", config.history)),
+    ]
 }
 
 fn limits(config: &Config) -> Limits {

@@ -116,8 +116,11 @@ fn a_reload_takes_what_is_right_and_refuses_what_is_wrong() {
     let daemon = Daemon::start(&["--config", config.to_str().unwrap()]);
     let up = |name: &str| daemon.metric(&format!("observer_target_up{{target=\"{name}\"}}"));
     until("the one is observed", || up("obs-d-one"));
-    fs::write(&config, "[[target]]\nexe='obs-d-two'\n").unwrap();
+    fs::write(&config, "[[target]]\nexe='obs-d-two'\n[web]\nmax_requests=7\n").unwrap();
     daemon.signal(Signal::SIGHUP);
+    until("what a reload cannot do is said", || {
+        daemon.log().contains("web.max_requests changes only when").then_some(())
+    });
     until("the other is observed", || up("obs-d-two"));
     until("the one no longer", || up("obs-d-one").is_none().then_some(()));
     fs::write(&config, "[[target]]\nexe=''\n").unwrap();

@@ -275,7 +275,15 @@ fn root_windows_that_end_early() {
     let (terminate, _) = watch(&terminated, "100s");
     let (change, _) = watch(&changing, "14s");
     let terminal = Command::new("script")
-        .args(["-qec", &format!("'{}' attach {} --duration 3s", env!("CARGO_BIN_EXE_observer"), shown.pid())])
+        // A terminal that nobody gave a size has none.
+        .args([
+            "-qec",
+            &format!(
+                "stty rows 24 cols 80; '{}' attach {} --duration 3s",
+                env!("CARGO_BIN_EXE_observer"),
+                shown.pid()
+            ),
+        ])
         .arg("/dev/null")
         .env("TERM", "xterm")
         .stdin(Stdio::null())

@@ -233,7 +233,10 @@ async fn watch(observer: &mut Observer, watched: &mut Watched, arguments: &Argum
 fn progress(arguments: &Arguments, enough: &Arc<Notify>) -> Box<dyn Progress> {
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     let dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    if terminal && !dumb && !arguments.plain && arguments.format == Format::Text {
+    // A serial console, or a terminal that nobody told its size.
+    let shapeless =
+        terminal_size::terminal_size().is_none_or(|(width, height)| width.0 == 0 || height.0 == 0);
+    if terminal && !dumb && !shapeless && !arguments.plain && arguments.format == Format::Text {
         match Screen::open(arguments.interval, Arc::clone(enough)) {
             Ok(screen) => return Box::new(screen),
             Err(error) => tracing::warn!(%error, "no full-screen view: lines instead"),

@@ -3,6 +3,7 @@
 //! Reads what was discovered and how the followers are; starts and stops followers. Nothing here waits.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,10 @@ impl Roster {
             slot.down_since = Instant::now();
             let stopped = phase == Phase::Stopped;
             match phase {
+                // It lived too short to be observed: nothing that anybody could mend.
+                Phase::Refused(reason) if !is_there(key.0) => {
+                    tracing::debug!(target = %name, pid = key.0, "not observed: {reason}");
+                }
                 Phase::Refused(reason) => {
                     tracing::warn!(target = %name, pid = key.0, "not observed: {reason}");
                     self.refused.insert(key, Refusal { name: name.clone(), reason, at: Instant::now() });
@@ -125,7 +130,7 @@ impl Roster {
             let Some(follower) = &slot.follower else { continue };
             let found = look.found.iter().any(|found| is(found, follower));
             if !found {
-                if std::path::Path::new(&format!("/proc/{}", follower.pid)).exists() {
+                if is_there(follower.pid) {
                     follower.stop();
                 } else {
                     follower.inbox().look();
@@ -251,6 +256,10 @@ impl Roster {
         }
         followers.into_iter().map(|follower| follower.join(until)).filter(|joined| !joined).count()
     }
+}
+
+fn is_there(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn is(found: &Found, follower: &Follower) -> bool {

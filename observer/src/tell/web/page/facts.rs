@@ -151,7 +151,12 @@ fn flame_graph(view: &View, name: &str, address: &str, height: usize, open: bool
         details data-key={ "flames-" (key) } open[open] {
             summary { (name) }
             div class="inside" {
-                iframe sandbox="allow-scripts allow-modals" loading=[(!open).then_some("lazy")] title={ "Flame graph. " (name) } height=(height) src=(address) {}
+                // A browser paints no frame that is out of sight: on a picture of the whole page, or printed, the
+                // still one beneath shows.
+                div class="flame" {
+                    img src=(address) alt="" loading=[(!open).then_some("lazy")];
+                    iframe sandbox="allow-scripts allow-modals" loading=[(!open).then_some("lazy")] title={ "Flame graph. " (name) } height=(height) src=(address) {}
+                }
                 @if let Place::Server { .. } = view.place {
                     p class="small" { "As it was when opened. " a href=(address) target="_blank" rel="noopener" { "Open it on its own" } }
                 }

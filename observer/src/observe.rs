@@ -174,7 +174,8 @@ impl Observer {
         if let Some(growth) = &mut sample.growth {
             growth.page_faults = self.target.page_faults().saturating_sub(self.first_page_faults);
         }
-        // What was read of a process that died meanwhile is not a moment of its life.
+        // What was read of a process that died meanwhile is not a moment of its life. One that executed another
+        // program meanwhile is begun anew at the next look.
         if self.target.life() == Life::Gone {
             return Err(Exited);
         }
@@ -196,6 +197,7 @@ impl Observer {
         tracing::info!(pid, "the process executed a program: beginning anew with it");
         // An image that was just mapped is not yet the program that runs it.
         std::thread::sleep(Duration::from_millis(50));
+        self.target.adopt();
         self.info = self.target.info();
         self.goroutines = Goroutines::open(pid, &mut self.info);
         self.process = ProcessReader::open(pid)?;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use nix::unistd::{Uid, User};
 use thiserror::Error;
 
@@ -88,18 +88,24 @@ impl Target {
         self.memory
     }
 
-    /// Whether it still lives and is still the same program.
-    pub fn life(&mut self) -> Life {
+    /// Whether it still lives and is still the program that it was when it was opened or last [adopted](Self::adopt).
+    pub fn life(&self) -> Life {
         match read(&self.stat) {
             Ok(Some(stat)) if !stat.is_dead() => {
-                let image = image(self.pid, &stat);
-                if image == self.image {
-                    return Life::Same;
+                if image(self.pid, &stat) == self.image {
+                    Life::Same
+                } else {
+                    Life::NewImage
                 }
-                self.image = image;
-                Life::NewImage
             }
             _ => Life::Gone,
+        }
+    }
+
+    /// What it executes now is known from here on. Until then it stays [`Life::NewImage`], whoever asks.
+    pub fn adopt(&mut self) {
+        if let Ok(Some(stat)) = read(&self.stat) {
+            self.image = image(self.pid, &stat);
         }
     }
 
@@ -199,7 +205,9 @@ fn started_at(start_ticks: u64) -> String {
     let started = now
         .checked_sub(jiff::SignedDuration::try_from_secs_f64(seconds_ago.max(0.0)).unwrap_or_default())
         .unwrap_or(now);
-    started.round(jiff::Unit::Second).unwrap_or(started).to_string()
+    // Downwards: nobody is told of a start that is still to come.
+    let second = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Floor);
+    started.round(second).unwrap_or(started).to_string()
 }
 
 #[cfg(test)]
@@ -222,6 +230,9 @@ mod tests {
         }
         // The shell's own start may be seen as the first change.
         assert_eq!(life, Life::NewImage);
+        assert_eq!(target.life(), Life::NewImage, "asking changes nothing");
+        target.adopt();
+        assert_eq!(target.life(), Life::Same);
         child.kill().expect("sleep runs");
         child.wait().expect("it is our child");
         assert_eq!(target.life(), Life::Gone);

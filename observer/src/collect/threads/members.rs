@@ -1,0 +1,128 @@
+//! From sleeping threads to groups: who came, who left, who ran in between, and what their stacks take.
+//!
+//! Reads the residency of a bounded number of stacks a sample; the rest is arithmetic.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::tracked::Sleeper;
+use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count};
+use crate::collect::pagemap;
+use crate::sample::{Frame, Group, GroupId, GroupKind, WaitsOn};
+
+impl ThreadReader {
+    /// Measures the resident stack of some threads that have not been measured since they came here.
+    pub(super) fn measure_stacks(&mut self, sleepers: &mut [Sleeper]) {
+        let unmeasured = sleepers.iter_mut().filter(|sleeper| sleeper.now.stack_bytes.is_none());
+        for sleeper in unmeasured.take(MAX_MEASURED_STACKS) {
+            let Some(mapping) = self.mapping(sleeper.now.sp) else { continue };
+            let (start, end) = (mapping.start, mapping.end);
+            let Some(pagemap) = self.pagemap.as_mut() else { return };
+            let page = pagemap::page_bytes();
+            // A mapping beyond the bound is measured from its top, where a stack begins.
+            let start = start.max(end.saturating_sub(MAX_STACK_PAGES * page));
+            sleeper.now.stack_bytes =
+                pagemap.resident_pages(start, end, MAX_STACK_PAGES).ok().map(|n| n * page);
+        }
+    }
+
+    /// Makes the groups, and remembers this moment for the next.
+    pub(super) fn group(&mut self, now: f64, sleepers: Vec<Sleeper>, sample: &mut ThreadSample) {
+        let mut groups: BTreeMap<GroupId, Members> = BTreeMap::new();
+        let mut threads = HashMap::with_capacity(sleepers.len());
+        for sleeper in sleepers {
+            groups.entry(sleeper.now.group).or_default().add(&sleeper);
+            threads.insert(sleeper.tid, sleeper.now);
+        }
+        for (tid, before) in &self.threads {
+            let stayed = threads
+                .get(tid)
+                .is_some_and(|now| (now.started, now.group) == (before.started, before.group));
+            if !stayed {
+                groups.entry(before.group).or_default().left += 1;
+            }
+        }
+        self.threads = threads;
+        let mut all: Vec<Group> = groups
+            .into_iter()
+            .filter_map(|(id, members)| members.into_group(id, self.places.get(&id)?, now, self.first))
+            .collect();
+        let present: HashSet<GroupId> = all.iter().map(|group| group.id).collect();
+        self.places.retain(|id, _| present.contains(id));
+        all.sort_by(|a, b| b.count.cmp(&a.count).then(a.id.cmp(&b.id)));
+        sample.groups_total = all.len() as u64;
+        sample.members_left_out = all.iter().skip(MAX_GROUPS).map(|group| group.count).sum();
+        all.truncate(MAX_GROUPS);
+        count(&mut sample.losses, "thread_groups_left_out", sample.groups_total - all.len() as u64);
+        sample.groups = all;
+    }
+}
+
+/// What is summed up over the members of a group.
+#[derive(Default)]
+struct Members {
+    count: u64,
+    joined: u64,
+    left: u64,
+    moved: u64,
+    timed: u64,
+    reason: &'static str,
+    first_seen: Option<f64>,
+    measured: u64,
+    measured_bytes: u64,
+    objects: HashSet<u64>,
+}
+
+impl Members {
+    fn add(&mut self, sleeper: &Sleeper) {
+        let now = &sleeper.now;
+        self.count += 1;
+        if sleeper.before != Some(now.group) {
+            self.joined += 1;
+        } else if sleeper.ran {
+            self.moved += 1;
+        }
+        self.timed += u64::from(now.timed);
+        self.reason = now.reason;
+        self.first_seen = Some(self.first_seen.map_or(now.first_seen, |first| first.min(now.first_seen)));
+        self.objects.insert(now.address);
+        if let Some(bytes) = now.stack_bytes {
+            self.measured += 1;
+            self.measured_bytes = self.measured_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// `None` for a group that all have left.
+    fn into_group(self, id: GroupId, frames: &Arc<[Frame]>, now: f64, first: bool) -> Option<Group> {
+        let objects = self.objects.len() as u64;
+        let note = match self.timed {
+            0 => None,
+            timed if timed == self.count => Some("with a timeout".to_owned()),
+            timed => Some(format!("{timed} of them with a timeout")),
+        };
+        // Members that were not measured count as the mean of those that were.
+        let scaled =
+            u128::from(self.measured_bytes) * u128::from(self.count) / u128::from(self.measured.max(1));
+        (self.count > 0).then(|| Group {
+            id,
+            kind: GroupKind::Thread,
+            state: "sleeping".to_owned(),
+            wait_reason: self.reason.to_owned(),
+            count: self.count,
+            joined: if first { 0 } else { self.joined },
+            left: self.left,
+            moved: self.moved,
+            oldest_wait_seconds: self.first_seen.map(|first| (now - first).max(0.0)),
+            stack_bytes: u64::try_from(scaled).unwrap_or(u64::MAX),
+            frames: Arc::clone(frames),
+            waits_on: Some(WaitsOn {
+                kind: "futex".to_owned(),
+                objects,
+                address: self.objects.iter().next().copied().filter(|_| objects == 1),
+                note,
+                ..WaitsOn::default()
+            }),
+            ..Group::default()
+        })
+    }
+}

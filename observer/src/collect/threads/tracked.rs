@@ -1,0 +1,51 @@
+//! What is remembered of a sleeping thread from one sample to the next: where it was, so that a thread that did not
+//! move is not read again.
+
+use super::{Visit, futex};
+use crate::sample::GroupId;
+
+/// A thread that slept at the last sample.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked {
+    pub(super) started: u64,
+    pub(super) voluntary_switches: u64,
+    pub(super) sp: u64,
+    pub(super) ip: u64,
+    pub(super) address: u64,
+    pub(super) reason: &'static str,
+    pub(super) timed: bool,
+    pub(super) first_seen: f64,
+    pub(super) group: GroupId,
+    /// The stack was walked to its root, or further than is kept.
+    pub(super) whole: bool,
+    pub(super) stack_bytes: Option<u64>,
+}
+
+impl Tracked {
+    /// Whether a thread still is in the very wait that it was in.
+    pub(super) fn has_not_moved(&self, visit: &Visit, wait: Option<futex::Wait>) -> bool {
+        self.is(visit)
+            && (self.sp, self.ip) == (visit.sp, visit.ip)
+            && match wait {
+                Some(wait) => {
+                    self.voluntary_switches == visit.voluntary_switches
+                        && (self.address, self.reason) == (wait.address, wait.reason)
+                }
+                // A signal woke it, and the kernel took the same wait up again under another number.
+                None => true,
+            }
+    }
+
+    pub(super) fn is(&self, visit: &Visit) -> bool {
+        self.started == visit.started
+    }
+}
+
+/// A thread asleep at this moment, and where it was at the last one.
+pub(super) struct Sleeper {
+    pub(super) tid: u32,
+    pub(super) now: Tracked,
+    pub(super) before: Option<GroupId>,
+    /// It is not the wait that it was in before.
+    pub(super) ran: bool,
+}

@@ -209,6 +209,9 @@ pub struct Frame {
     pub address: u64,
     /// Compiled into the next frame.
     pub inlined: bool,
+    /// On the stack no longer: the next frame called it, and it ended by jumping to what the frame before shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tail_call: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 //! A [`Symbolizer`] belongs to one process image. `native` does it for ELF modules, `go` from Go's own tables;
 //! [`Chain`] asks several in turn.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::sample::Frame;
@@ -10,6 +11,7 @@ use crate::sample::Frame;
 pub mod cache;
 pub mod go;
 pub mod native;
+pub mod tail_call;
 
 /// Names longer than this are cut: what a target calls its functions is up to the target.
 pub const MAX_NAME_BYTES: usize = 1024;
@@ -23,6 +25,11 @@ pub trait Symbolizer: Send {
     ///
     /// The address is that of an instruction, so for a caller one below the return address.
     fn symbolize(&mut self, addresses: &[u64]) -> Vec<Option<Arc<[Frame]>>>;
+
+    /// Where the call just before a return address leads, where the code there says so.
+    fn call_target(&mut self, _return_address: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// The first of several symbolizers that knows an address answers for it.
@@ -45,6 +52,10 @@ impl Symbolizer for Chain {
         }
         answers
     }
+
+    fn call_target(&mut self, return_address: u64) -> Option<u64> {
+        self.0.iter_mut().find_map(|symbolizer| symbolizer.call_target(return_address))
+    }
 }
 
 /// The frames of whole stacks: the first address of each is exact, the others are return addresses.
@@ -56,25 +67,50 @@ pub fn stacks(symbolizer: &mut dyn Symbolizer, stacks: &[&[u64]]) -> Vec<Arc<[Fr
     }
     let instructions: Vec<u64> = stacks.iter().flat_map(|stack| instructions(stack)).collect();
     let mut asked = instructions.clone();
+    let targets: BTreeMap<u64, u64> = return_addresses(stacks)
+        .into_iter()
+        .filter_map(|address| Some((address, symbolizer.call_target(address)?)))
+        .collect();
+    // What lies just before a function is none of it.
+    asked.extend(targets.values().flat_map(|&target| [target, target.saturating_sub(1)]));
     asked.sort_unstable();
     asked.dedup();
     let answers = symbolizer.symbolize(&asked);
+    let answer =
+        |address: u64| asked.binary_search(&address).ok().and_then(|index| answers.get(index)?.as_deref());
     let mut next = instructions.iter();
     stacks
         .iter()
         .map(|stack| {
             let mut frames = Vec::with_capacity(stack.len());
-            for (address, instruction) in stack.iter().zip(&mut next) {
-                let answer =
-                    asked.binary_search(instruction).ok().and_then(|index| answers.get(index)?.clone());
-                match answer {
-                    Some(known) => frames.extend(known.iter().cloned()),
-                    None => frames.push(Frame { address: *address, ..Frame::default() }),
+            let mut callee: Option<&[Frame]> = None;
+            for (&address, &instruction) in stack.iter().zip(&mut next) {
+                let known = answer(instruction);
+                if let (Some(callee), Some(caller)) = (callee, known)
+                    && let Some(&target) = targets.get(&address)
+                    && let Some(entered) = answer(target)
+                {
+                    frames.extend(tail_call::jumped(
+                        callee,
+                        caller,
+                        entered,
+                        answer(target.saturating_sub(1)),
+                    ));
                 }
+                match known {
+                    Some(known) => frames.extend(known.iter().cloned()),
+                    None => frames.push(Frame { address, ..Frame::default() }),
+                }
+                callee = known;
             }
             frames.into()
         })
         .collect()
+}
+
+/// The different return addresses on these stacks, in order.
+fn return_addresses(stacks: &[&[u64]]) -> BTreeSet<u64> {
+    stacks.iter().flat_map(|stack| stack.iter().skip(1).copied()).collect()
 }
 
 /// The addresses to look up for a stack: a return address may already belong to the next function.

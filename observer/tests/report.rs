@@ -213,6 +213,7 @@ fn hostile() -> Sample {
         module: Some(nasty.into()),
         address: u64::MAX,
         inlined: true,
+        tail_call: false,
     };
     Sample {
         at_seconds: 0.0,

@@ -62,6 +62,7 @@ fn go_tool_pprof_reads_what_is_served() {
             line: Some(7),
             file: Some("fill.c".into()),
             inlined: false,
+            tail_call: false,
         })
         .into();
     sample.growth = Some(Growth {

@@ -193,6 +193,20 @@ fn root_names_lines_where_the_program_has_them() {
     assert!(frame.file.as_deref().unwrap().ends_with("sleepers.c"), "{:?}", frame.file);
 }
 
+/// `sem_wait` ends by jumping to what waits, so it is on no stack.
+#[test]
+#[ignore = "needs root"]
+fn root_names_what_jumped_instead_of_calling() {
+    let mut target = Sleepers::build(&[]);
+    target.tell("sem 3");
+    let sample = target.reader().sample(0.0, None).unwrap();
+    let group = only(&sample, "wait_for_the_semaphore");
+    let caller = group.frames.iter().position(|frame| frame.function == "wait_for_the_semaphore").unwrap();
+    let jumped = &group.frames[caller - 1];
+    assert_eq!((jumped.function.as_str(), jumped.tail_call), ("sem_wait", true), "{group:#?}");
+    assert!(!group.frames[0].tail_call && !group.frames[caller].tail_call);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn root_a_stripped_program_keeps_its_places_apart() {

@@ -14,9 +14,11 @@ use blazesym::symbolize::source::{Elf as ElfSource, Source};
 use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer as Blazesym};
 
 use super::cache::Cache;
+use super::tail_call::Calls;
 use super::{MAX_INLINED, Symbolizer, bounded_name};
 use crate::sample::Frame;
 use crate::target::maps::{self, Mapping};
+use crate::target::memory::RemoteMemory;
 
 pub mod demangle;
 pub mod elf;
@@ -37,11 +39,18 @@ pub struct Native {
     maps: Vec<Mapping>,
     modules: HashMap<ModuleKey, Option<Arc<Module>>>,
     answers: Cache<(ModuleKey, u64), Arc<[Frame]>>,
+    calls: Calls,
 }
 
 impl Native {
     pub fn new(pid: u32) -> Self {
-        Self { pid, maps: Vec::new(), modules: HashMap::new(), answers: Cache::new(CACHED_ADDRESSES) }
+        Self {
+            pid,
+            maps: Vec::new(),
+            modules: HashMap::new(),
+            answers: Cache::new(CACHED_ADDRESSES),
+            calls: Calls::new(RemoteMemory::new(pid)),
+        }
     }
 
     /// Where in which file an address lies.
@@ -75,6 +84,9 @@ impl Symbolizer for Native {
         if let Ok(maps) = maps::read(self.pid)
             && !maps.is_empty()
         {
+            if !code(&maps).eq(code(&self.maps)) {
+                self.calls.forget();
+            }
             self.maps = maps;
         }
         let mut answers = vec![None; addresses.len()];
@@ -100,6 +112,14 @@ impl Symbolizer for Native {
         }
         answers
     }
+
+    fn call_target(&mut self, return_address: u64) -> Option<u64> {
+        self.calls.target(return_address)
+    }
+}
+
+fn code(maps: &[Mapping]) -> impl Iterator<Item = &Mapping> {
+    maps.iter().filter(|mapping| mapping.executable)
 }
 
 fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
@@ -209,6 +229,7 @@ fn frames(module: &Module, address: u64, name: Option<&Sym<'_>>, line: Option<&S
         module: Some(module.name.clone()),
         address,
         inlined,
+        tail_call: false,
     };
     // Outermost first, as blazesym has them: each inlined function is told with the place inside of it.
     let mut frames =

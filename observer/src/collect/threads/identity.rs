@@ -50,6 +50,7 @@ mod tests {
             module: Some("a".to_owned()),
             address,
             inlined: false,
+            tail_call: false,
         };
         let id = |reason: &str, frames: &[Frame]| of_group(GroupKind::Thread, reason, frames);
         let base = id("futex wait", &[frame("f", Some(3), 1)]);

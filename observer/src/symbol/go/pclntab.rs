@@ -149,6 +149,7 @@ impl Located {
             module: None,
             address,
             inlined: self.inlined,
+            tail_call: false,
         }
     }
 }

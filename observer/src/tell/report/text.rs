@@ -375,7 +375,11 @@ impl Page {
                 continue;
             }
             let label = if place == 0 { "blocked at" } else { "" };
-            let what = if place == 0 { reason(group) } else { String::new() };
+            let what = match frame.tail_call {
+                _ if place == 0 => reason(group),
+                true => "tail call".to_owned(),
+                false => String::new(),
+            };
             self.frame(label, &site::name(frame), frame.file.as_deref(), frame.line, widest, &what);
         }
         if let Some(Place { function, file, line }) = &group.created_by {

@@ -157,6 +157,7 @@ pub fn frames(frames: &[Frame], mark: Option<&SourcePlace>) -> Markup {
                     code class="function" { (safe(&site::name(frame))) }
                     code class="position" { (safe(&site::file_line(frame.file.as_deref(), frame.line))) }
                     @if frame.inlined { span class="small" { "inlined" } }
+                    @if frame.tail_call { span class="small" { "tail call" } }
                 }
             }
         }

@@ -24,6 +24,7 @@ pub use history::{Bounds, GroupPoint, GroupSeries, History, MemoryPoint};
 pub use memory::MemoryTrend;
 pub use verdict::diagnose;
 
+pub use crate::sample::Deadlock;
 use crate::sample::{Degraded, Group, GrowthSite, Losses, Mapped, Place, TargetInfo, Waits};
 
 /// Version of the JSON document: fields are added, never changed.
@@ -109,10 +110,4 @@ pub struct Culprit {
 pub struct Bystander {
     pub group: Group,
     pub why: String,
-}
-
-/// Threads that wait for each other in a circle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Deadlock {
-    pub description: String,
 }

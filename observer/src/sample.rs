@@ -28,6 +28,9 @@ pub struct Sample {
     pub waits: Option<Waits>,
     /// Memory that grew, by the stack that first touched it; absent without eBPF.
     pub growth: Option<Growth>,
+    /// Circles of threads that wait for each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deadlocks: Vec<Deadlock>,
     pub losses: Losses,
     /// What does not work here, and what it costs the reader.
     pub degraded: Vec<Degraded>,
@@ -144,7 +147,8 @@ pub struct Group {
     pub kind: GroupKind,
     /// `waiting`, `syscall`, `runnable`, `running`, `preempted`, `leaked` for goroutines; `sleeping`, ... for threads.
     pub state: String,
-    /// By its own name in the runtime (`chan send`) or the futex operation; empty where there is none.
+    /// By its own name in the runtime (`chan send`), by what the stack shows (`mutex lock`), or the futex operation;
+    /// empty where there is none.
     pub wait_reason: String,
     pub count: u64,
     /// Members that came since the last sample. In a first sample: 0.
@@ -240,6 +244,79 @@ pub struct WaitsOn {
     /// What else is known, in words: `one sender each, no receiver`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The futex operation of threads: `futex wait`, `futex lock pi`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Threads, of this group and others, that wait on the one object that most wait on; absent where none is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_waiters: Option<u64>,
+    /// The threads that hold what the members wait for, most waited for first; a few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+}
+
+/// A thread that holds what others wait for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Holder {
+    /// In observer's PID namespace; for `elsewhere`, as the target numbers it.
+    pub tid: u32,
+    pub name: String,
+    /// `running`, `sleeping`, `stopped`, `ended` (still known to the kernel) or `elsewhere` (no thread of the target).
+    pub state: String,
+    /// Members of the group that wait for it.
+    pub waiters: u64,
+    /// What it sleeps in: a wait reason (`mutex lock`) or a system call (`read`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_in: Option<String>,
+    /// The thread that it waits for in its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<u32>,
+    /// The process it belongs to, where that is another one and could be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
+    /// Its own stack, innermost first; empty where it cannot be read. Of a running thread: where it lately was.
+    #[serde(default)]
+    pub frames: Arc<[Frame]>,
+}
+
+/// Threads that wait for each other in a circle.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Deadlock {
+    /// All of it in a sentence.
+    pub description: String,
+    /// Those in the circle, each waiting for the next and the last for the first; of a very long one the first few.
+    #[serde(default)]
+    pub threads: Vec<DeadlockedThread>,
+    /// Threads in the circle.
+    #[serde(default)]
+    pub length: u64,
+    /// Threads that are not in the circle and wait for one that is, directly or through others.
+    #[serde(default)]
+    pub also_waiting: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadlockedThread {
+    /// In observer's PID namespace.
+    pub tid: u32,
+    /// In the target's, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_tid: Option<u32>,
+    pub name: String,
+    pub wait_reason: String,
+    /// What it waits for: `mutex`, `rwlock`, `thread`.
+    pub waits_for: String,
+    /// Where that lies in memory.
+    pub address: u64,
+    /// The thread that has it: the next of the circle.
+    pub held_by: u32,
+    /// Since observer first saw it wait.
+    pub wait_seconds: f64,
+    /// The innermost frame of the target's own code.
+    #[serde(default)]
+    pub site: Option<Place>,
+    /// Innermost first.
+    pub frames: Arc<[Frame]>,
 }
 
 /// Futex waits of the target that ended, since observation began.

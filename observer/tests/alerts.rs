@@ -219,7 +219,7 @@ fn a_deadlock_is_told_at_once_and_in_a_young_process_too() {
     let mut diagnosis = (*state.diagnosis).clone();
     for pair in 0..5 {
         let description = format!("thread {pair} waits\x1b[2J for thread {}", pair + 1);
-        diagnosis.deadlocks.push(Deadlock { description });
+        diagnosis.deadlocks.push(Deadlock { description, ..Deadlock::default() });
     }
     state.diagnosis = Arc::new(diagnosis);
     state.info.started_at = "2027-01-15T08:00:00Z".to_owned();

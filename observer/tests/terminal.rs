@@ -265,8 +265,10 @@ fn a_deadlock_stands_first() {
     let mut history = History::new();
     samples.into_iter().for_each(|sample| history.push(sample));
     let mut diagnosis = diagnose(&history, &target);
-    diagnosis.deadlocks =
-        vec![observer::diagnose::Deadlock { description: "thread 1 waits for thread 2\x1b[2J".to_owned() }];
+    diagnosis.deadlocks = vec![observer::diagnose::Deadlock {
+        description: "thread 1 waits for thread 2\x1b[2J".to_owned(),
+        ..Default::default()
+    }];
     view.diagnosis(diagnosis);
     let shown = screen(&mut view, 100, 24);
     let second = shown.lines().nth(1).unwrap_or_default();

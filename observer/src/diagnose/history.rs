@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sample::{Degraded, Group, GroupId, Growth, Losses, Memory, Sample, Totals, Waits};
+use crate::sample::{Deadlock, Degraded, Group, GroupId, Growth, Losses, Memory, Sample, Totals, Waits};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,6 +52,8 @@ impl Bounds {
 const LATEST: f64 = 1e9;
 /// Names of losses kept: a fixed set in practice, bounded because recordings are read too.
 const LOSS_NAMES: usize = 64;
+/// Deadlocks kept of the last moment.
+const DEADLOCKS: usize = 16;
 
 /// The memory of one moment.
 #[derive(Clone, Debug)]
@@ -123,6 +125,7 @@ pub struct History {
     growth: Option<Growth>,
     totals: Totals,
     waits: Option<Waits>,
+    deadlocks: Vec<Deadlock>,
 }
 
 impl History {
@@ -152,7 +155,9 @@ impl History {
         if self.samples == 0 {
             self.first_at = sample.at_seconds;
         }
-        let Sample { at_seconds, generation, memory, groups, totals, waits, growth, degraded, .. } = sample;
+        let Sample {
+            at_seconds, generation, memory, groups, totals, waits, growth, deadlocks, degraded, ..
+        } = sample;
         self.generation = generation;
         self.memory.push(MemoryPoint { at: at_seconds, memory });
         if self.memory.len() > self.bounds.memory_points {
@@ -163,6 +168,8 @@ impl History {
         self.totals = totals;
         self.waits = waits.or(self.waits.take());
         self.growth = growth.or(self.growth.take());
+        self.deadlocks = deadlocks;
+        self.deadlocks.truncate(DEADLOCKS);
         self.degraded = degraded;
         self.last_at = at_seconds;
         self.samples += 1;
@@ -235,6 +242,11 @@ impl History {
         self.waits.as_ref()
     }
 
+    /// Deadlocks of the latest sample.
+    pub fn deadlocks(&self) -> &[Deadlock] {
+        &self.deadlocks
+    }
+
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -256,6 +268,7 @@ impl History {
         self.samples = 0;
         self.growth = None;
         self.waits = None;
+        self.deadlocks.clear();
     }
 
     /// Not one member of any group stayed: the same pid, but another image (or a restart that nobody reported).

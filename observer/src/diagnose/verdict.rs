@@ -77,7 +77,7 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
             .growth()
             .map(|growth| GrowthTotals { page_faults: growth.page_faults, mapped: growth.mapped.clone() }),
         waits: history.waits().cloned(),
-        deadlocks: Vec::new(),
+        deadlocks: history.deadlocks().to_vec(),
         notes,
         losses: history.losses().clone(),
         degraded: history.degraded().to_vec(),

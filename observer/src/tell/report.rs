@@ -73,13 +73,15 @@ pub struct Snapshot {
     /// Largest first.
     pub groups: Vec<Group>,
     pub totals: crate::sample::Totals,
+    /// Circles of threads that wait for each other.
+    pub deadlocks: Vec<crate::sample::Deadlock>,
     pub losses: Losses,
     pub degraded: Vec<crate::sample::Degraded>,
 }
 
 impl Snapshot {
     pub fn new(target: TargetInfo, sample: Sample, taken_at: String) -> Self {
-        let Sample { took_seconds, memory, mut groups, totals, losses, degraded, .. } = sample;
+        let Sample { took_seconds, memory, mut groups, totals, deadlocks, losses, degraded, .. } = sample;
         for group in &mut groups {
             if let (None, Some(retained)) = (group.retained_bytes, &group.retained) {
                 // Saturating: a float out of range casts to the nearest number.
@@ -96,6 +98,7 @@ impl Snapshot {
             memory,
             groups,
             totals,
+            deadlocks,
             losses,
             degraded,
         }

@@ -151,8 +151,12 @@ fn cut(group: &Group) -> Group {
         place.file.as_mut().map(shorten);
     }
     if let Some(on) = &mut group.waits_on {
+        // Who holds it is a matter of the moment, and `owner` says it.
+        on.holders = Vec::new();
         shorten(&mut on.kind);
-        for text in [&mut on.element_type, &mut on.owner, &mut on.note].into_iter().flatten() {
+        for text in
+            [&mut on.element_type, &mut on.owner, &mut on.note, &mut on.operation].into_iter().flatten()
+        {
             shorten(text);
         }
     }
@@ -171,10 +175,10 @@ fn shorten(text: &mut String) {
 pub(super) fn weight(group: &Group) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let created = group.created_by.as_ref().map_or(0, |at| at.function.len() + text(&at.file));
-    let on = group
-        .waits_on
-        .as_ref()
-        .map_or(0, |on| on.kind.len() + text(&on.element_type) + text(&on.owner) + text(&on.note));
+    let on = group.waits_on.as_ref().map_or(0, |on| {
+        let told = [&on.element_type, &on.owner, &on.note, &on.operation];
+        on.kind.len() + told.into_iter().map(text).sum::<usize>()
+    });
     let frames: usize = group.frames.iter().map(frame_weight).sum();
     size_of::<Known>() + group.state.len() + group.wait_reason.len() + created + on + frames
 }

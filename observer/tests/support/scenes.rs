@@ -114,6 +114,7 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
             "thread 4251 (db-pool-1) holds the mutex 0x7f0012a0 that thread 4252 (db-pool-2) waits for, \
                       which holds 0x7f0012c8 that the first waits for"
                 .into(),
+        ..Deadlock::default()
     }];
     state.diagnosis = diagnosis.into();
     state

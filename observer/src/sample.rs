@@ -175,8 +175,23 @@ pub struct Group {
     pub retained: Option<Retained>,
     /// Innermost first.
     pub frames: Arc<[Frame]>,
+    /// Why the stack of a member is not known to be whole; absent where it reaches the thread's first frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_end: Option<StackEnd>,
     pub created_by: Option<Place>,
     pub waits_on: Option<WaitsOn>,
+}
+
+/// What a stack lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StackEnd {
+    /// It has more frames than are kept; those shown are right.
+    Truncated,
+    /// Code that tells nothing about its frames was crossed by frame pointers: some may be missing there.
+    Gap,
+    /// What calls the last frame is not known.
+    Unknown,
 }
 
 /// The heap that members of a group keep, estimated from some of them.
@@ -207,8 +222,11 @@ pub struct Frame {
     pub function: String,
     pub file: Option<String>,
     pub line: Option<u32>,
-    /// The file the code lies in, and its build id where no function is known: `libfoo.so`.
+    /// The file the code lies in: `libfoo.so`.
     pub module: Option<String>,
+    /// Of that file, in hexadecimal, where no function is known: with `address` it says which code this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
     /// File-relative address (as `nm` prints) inside `module`, or the plain address without one.
     pub address: u64,
     /// Compiled into the next frame.

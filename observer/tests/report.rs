@@ -214,6 +214,7 @@ fn hostile() -> Sample {
         address: u64::MAX,
         inlined: true,
         tail_call: false,
+        build_id: None,
     };
     Sample {
         at_seconds: 0.0,

@@ -63,6 +63,7 @@ fn go_tool_pprof_reads_what_is_served() {
             file: Some("fill.c".into()),
             inlined: false,
             tail_call: false,
+            build_id: None,
         })
         .into();
     sample.growth = Some(Growth {

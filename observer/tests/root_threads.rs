@@ -226,7 +226,7 @@ fn root_a_stripped_program_keeps_its_places_apart() {
         assert_eq!(own.len(), 2, "{group:#?}");
         for frame in own {
             assert!(frame.function.is_empty() && frame.address > 0);
-            assert!(frame.module.as_deref().unwrap().contains("build id "), "{frame:?}");
+            assert!(frame.build_id.as_deref().is_some_and(|id| id.len() >= 16), "{frame:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Reads frames, gives places. The innermost frame is often the library's (`sync.(*Mutex).Lock`), the line to fix is
 //! in the first frame that is not.
 
-use crate::sample::{Frame, Group, GroupKind, Place};
+use crate::sample::{Frame, Group, GroupKind, Place, StackEnd};
 
 /// Top-level directories of Go's standard library.
 const GO_STANDARD: [&str; 46] = [
@@ -142,13 +142,32 @@ pub fn place(group: &Group) -> Option<Place> {
         .or_else(|| group.created_by.clone())
 }
 
-/// A frame's name: its function, else `module+0x…`.
+/// Characters of a build id that are shown; they tell files apart as well as those of a commit do.
+const BUILD_ID: usize = 12;
+
+/// A frame's name: its function, else `module+0x… (build-id …)`.
 pub fn name(frame: &Frame) -> String {
     match (&frame.function, &frame.module) {
         (function, _) if !function.is_empty() => function.clone(),
-        (_, Some(module)) => format!("{module}+{:#x}", frame.address),
+        (_, Some(module)) => {
+            let id = frame.build_id.as_deref().map_or(String::new(), |id| {
+                let short: String = id.chars().take(BUILD_ID).collect();
+                let cut = if short.len() < id.len() { "…" } else { "" };
+                format!(" (build-id {short}{cut})")
+            });
+            format!("{module}+{:#x}{id}", frame.address)
+        }
         (_, None) => format!("{:#x}", frame.address),
     }
+}
+
+/// What the stack of a group lacks, in words; `None` for a whole one.
+pub fn stack_end(group: &Group) -> Option<&'static str> {
+    Some(match group.stack_end? {
+        StackEnd::Truncated => "the stack is deeper than what is kept of it",
+        StackEnd::Gap => "frames may be missing where code without call frame information was crossed",
+        StackEnd::Unknown => "the stack ends early: what called the last frame is not known",
+    })
 }
 
 /// `quote.go:41`: the last part of the path is enough to find it beside the function's name.

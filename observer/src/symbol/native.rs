@@ -149,12 +149,9 @@ fn lookup(module: &Module, offsets: &[u64]) -> Vec<Arc<[Frame]>> {
 }
 
 fn unknown(module: &Module, address: u64) -> Frame {
-    let mut name = module.name.clone();
-    if !module.elf.build_id.is_empty() {
-        let id: String = module.elf.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        name = format!("{name} (build id {id})");
-    }
-    Frame { module: Some(name), address, ..Frame::default() }
+    let build_id: String = module.elf.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let build_id = Some(build_id).filter(|id| !id.is_empty());
+    Frame { module: Some(module.name.clone()), build_id, address, ..Frame::default() }
 }
 
 /// Functions and lines by all that the module has, and by its separate debug file where it has no symbols itself.
@@ -230,6 +227,7 @@ fn frames(module: &Module, address: u64, name: Option<&Sym<'_>>, line: Option<&S
         address,
         inlined,
         tail_call: false,
+        build_id: None,
     };
     // Outermost first, as blazesym has them: each inlined function is told with the place inside of it.
     let mut frames =

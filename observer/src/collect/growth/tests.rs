@@ -27,7 +27,11 @@ impl Unwinder for Copied {
 
     fn unwind_copied(&mut self, registers: &Registers, stack: &[u8]) -> Stack {
         let rest = stack.iter().map(|&byte| u64::from(byte));
-        Stack { addresses: std::iter::once(registers.ip).chain(rest).collect(), end: End::Root }
+        Stack {
+            addresses: std::iter::once(registers.ip).chain(rest).collect(),
+            end: End::Root,
+            guessed: false,
+        }
     }
 
     fn remap(&mut self, _: &[Mapping]) {}

@@ -13,6 +13,9 @@ pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
     for frame in frames {
         hash.add(frame.function.as_bytes());
         hash.add(frame.module.as_deref().unwrap_or_default().as_bytes());
+        if let Some(id) = &frame.build_id {
+            hash.add(id.as_bytes());
+        }
         match (&frame.file, frame.line) {
             // The line says it, and still does after a change elsewhere in the file's module.
             (Some(file), Some(line)) => {
@@ -51,6 +54,7 @@ mod tests {
             address,
             inlined: false,
             tail_call: false,
+            build_id: None,
         };
         let id = |reason: &str, frames: &[Frame]| of_group(GroupKind::Thread, reason, frames);
         let base = id("futex wait", &[frame("f", Some(3), 1)]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::tracked::Sleeper;
 use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count};
 use crate::collect::pagemap;
-use crate::sample::{Frame, Group, GroupId, GroupKind, WaitsOn};
+use crate::sample::{Frame, Group, GroupId, GroupKind, StackEnd, WaitsOn};
 
 impl ThreadReader {
     /// Measures the resident stack of some threads that have not been measured since they came here.
@@ -67,6 +67,7 @@ struct Members {
     moved: u64,
     timed: u64,
     reason: &'static str,
+    stack_end: Option<StackEnd>,
     first_seen: Option<f64>,
     measured: u64,
     measured_bytes: u64,
@@ -84,6 +85,7 @@ impl Members {
         }
         self.timed += u64::from(now.timed);
         self.reason = now.reason;
+        self.stack_end = self.stack_end.max(now.stack_end);
         self.first_seen = Some(self.first_seen.map_or(now.first_seen, |first| first.min(now.first_seen)));
         self.objects.insert(now.address);
         if let Some(bytes) = now.stack_bytes {
@@ -115,6 +117,7 @@ impl Members {
             oldest_wait_seconds: self.first_seen.map(|first| (now - first).max(0.0)),
             stack_bytes: u64::try_from(scaled).unwrap_or(u64::MAX),
             frames: Arc::clone(frames),
+            stack_end: self.stack_end,
             waits_on: Some(WaitsOn {
                 kind: "futex".to_owned(),
                 objects,

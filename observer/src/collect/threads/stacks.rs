@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tracked::{Sleeper, Tracked};
-use super::unwind::{End, Registers, Unwinder as _};
+use super::unwind::{End, Registers, Stack, Unwinder as _};
 use super::{MAX_PLACES, StackKey, ThreadReader, ThreadSample, Visit, count, futex, identity, procfs};
-use crate::sample::{Degraded, GroupId, GroupKind, Losses};
+use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd};
 use crate::symbol;
 use crate::target::maps::{self, Mapping};
 
@@ -52,7 +52,7 @@ impl ThreadReader {
             if stack.end != End::Root {
                 let chain = self.frame_pointers.unwind(&registers);
                 if chain.addresses.len() > stack.addresses.len() {
-                    stack.addresses = chain.addresses;
+                    stack = Stack { guessed: true, ..chain };
                 }
             }
             // It slept when the census came by; the stack is that sleep's only if it sleeps it still.
@@ -61,15 +61,15 @@ impl ThreadReader {
                 continue;
             }
             truncated += u64::from(stack.end == End::Truncated);
-            let whole = stack.end != End::Unknown;
+            let lacks = stack.lacks();
             let key: StackKey = (wait.reason, stack.addresses.into());
-            read.push((visit, wait, before, whole, key));
+            read.push((visit, wait, before, lacks, key));
         }
         count(&mut sample.losses, "threads_moved_while_read", torn);
         count(&mut sample.losses, "thread_stacks_truncated", truncated);
         let keys: Vec<&StackKey> = read.iter().map(|(.., key)| key).collect();
         let groups = self.identify(&keys, &mut sample.losses);
-        for ((visit, wait, before, whole, _), group) in read.into_iter().zip(groups) {
+        for ((visit, wait, before, lacks, _), group) in read.into_iter().zip(groups) {
             let tracked = Tracked {
                 started: visit.started,
                 voluntary_switches: visit.voluntary_switches,
@@ -80,7 +80,7 @@ impl ThreadReader {
                 timed: wait.timed,
                 first_seen: now,
                 group,
-                whole,
+                stack_end: lacks,
                 // It may have grown since it was measured.
                 stack_bytes: None,
             };
@@ -131,7 +131,7 @@ impl ThreadReader {
 }
 
 pub(super) fn tell_of_cut_stacks(sleepers: &[Sleeper], by_kernel: bool, sample: &mut ThreadSample) {
-    let cut = sleepers.iter().filter(|sleeper| !sleeper.now.whole).count();
+    let cut = sleepers.iter().filter(|sleeper| sleeper.now.stack_end == Some(StackEnd::Unknown)).count();
     if cut == 0 {
         return;
     }

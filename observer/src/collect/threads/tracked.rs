@@ -2,7 +2,7 @@
 //! move is not read again.
 
 use super::{Visit, futex};
-use crate::sample::GroupId;
+use crate::sample::{GroupId, StackEnd};
 
 /// A thread that slept at the last sample.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Tracked {
     pub(super) timed: bool,
     pub(super) first_seen: f64,
     pub(super) group: GroupId,
-    /// The stack was walked to its root, or further than is kept.
-    pub(super) whole: bool,
+    /// What its stack lacks.
+    pub(super) stack_end: Option<StackEnd>,
     pub(super) stack_bytes: Option<u64>,
 }
 

@@ -8,6 +8,7 @@
 pub mod dwarf;
 pub mod rules;
 
+use crate::sample::StackEnd;
 use crate::target::maps::Mapping;
 use crate::target::memory::RemoteMemory;
 
@@ -30,6 +31,20 @@ pub struct Registers {
 pub struct Stack {
     pub addresses: Vec<u64>,
     pub end: End,
+    /// A caller was found by its frame pointer where nothing says that there is one: frames may be missing there.
+    pub guessed: bool,
+}
+
+impl Stack {
+    /// What it lacks.
+    pub fn lacks(&self) -> Option<StackEnd> {
+        match self.end {
+            End::Unknown => Some(StackEnd::Unknown),
+            _ if self.guessed => Some(StackEnd::Gap),
+            End::Truncated => Some(StackEnd::Truncated),
+            End::Root => None,
+        }
+    }
 }
 
 /// How a walk ended.
@@ -154,7 +169,7 @@ fn walk(
     code: &[std::ops::Range<u64>],
     mut read: impl FnMut(u64) -> Option<u64>,
 ) -> Stack {
-    let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown };
+    let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown, guessed: false };
     let (mut above, Some(mut frame)) = (registers.sp, registers.bp) else { return stack };
     while stack.addresses.len() < MAX_FRAMES {
         if frame == 0 && stack.addresses.len() > 1 {
@@ -201,19 +216,19 @@ mod tests {
     fn follows_a_chain_to_its_root() {
         let words = [(0x7010, 0x7100), (0x7018, 0x1100), (0x7100, 0), (0x7108, 0x1200)];
         let stack = walk_words(0x7010, &words);
-        assert_eq!(stack, Stack { addresses: vec![0x1001, 0x1100, 0x1200], end: End::Root });
+        assert_eq!(stack, Stack { addresses: vec![0x1001, 0x1100, 0x1200], end: End::Root, guessed: false });
     }
 
     #[test]
     fn stops_at_what_is_no_frame() {
-        let only_top = Stack { addresses: vec![0x1001], end: End::Unknown };
+        let only_top = Stack { addresses: vec![0x1001], end: End::Unknown, guessed: false };
         // A register that code without frame pointers uses for something else.
         for bp in [0, 1, 0x6ff8, 0x7011, u64::MAX, u64::MAX - 7, 0x7000 + (65 << 20)] {
             assert_eq!(walk_words(bp, &[(0x7010, 0x7020), (0x7018, 0x9999)]), only_top, "{bp:#x}");
         }
         // A frame that names itself.
         let stack = walk_words(0x7010, &[(0x7010, 0x7010), (0x7018, 0x1100)]);
-        assert_eq!(stack, Stack { addresses: vec![0x1001, 0x1100], end: End::Unknown });
+        assert_eq!(stack, Stack { addresses: vec![0x1001, 0x1100], end: End::Unknown, guessed: false });
     }
 
     #[test]

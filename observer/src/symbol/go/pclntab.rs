@@ -150,6 +150,7 @@ impl Located {
             address,
             inlined: self.inlined,
             tail_call: false,
+            build_id: None,
         }
     }
 }

@@ -382,6 +382,9 @@ impl Page {
             };
             self.frame(label, &site::name(frame), frame.file.as_deref(), frame.line, widest, &what);
         }
+        if let Some(why) = site::stack_end(group) {
+            self.field("", &format!("({why})"));
+        }
         if let Some(Place { function, file, line }) = &group.created_by {
             self.frame("created by", function, file.as_deref(), *line, widest, "");
         }

@@ -44,6 +44,7 @@ pub fn lines(group: &Group) -> Vec<Line<'static>> {
             &format!("... {} more", number::counted((group.frames.len() - FRAMES) as u64, "frame")),
         ));
     }
+    lines.extend(site::stack_end(group).map(|why| field("", &format!("({why})"))));
     lines.extend(group.created_by.as_ref().map(|place| field("created by", &escape(&site::words(place)))));
     lines
 }

@@ -143,7 +143,7 @@ impl CallFrames {
     }
 
     fn walk(&mut self, registers: &Registers) -> Stack {
-        let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown };
+        let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown, guessed: false };
         let mut values: Values = [None; register::COUNT];
         values[usize::from(register::RETURN)] = Some(registers.ip);
         values[usize::from(register::STACK)] = Some(registers.sp);
@@ -172,7 +172,10 @@ impl CallFrames {
                     stack.end = End::Root;
                     return stack;
                 }
-                None => (by_frame_pointer(&values, window), false),
+                None => {
+                    stack.guessed = true;
+                    (by_frame_pointer(&values, window), false)
+                }
             };
             let Some(caller) = caller else { return stack };
             let Some(address) = caller[usize::from(register::RETURN)] else { return stack };

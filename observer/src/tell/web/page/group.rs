@@ -141,6 +141,7 @@ fn reason(group: &Group) -> String {
 pub fn stack(group: &Group, mark: Option<&SourcePlace>) -> Markup {
     html! {
         (frames(&group.frames, mark))
+        @if let Some(why) = site::stack_end(group) { p class="small" { (why) } }
         @if let Some(creator) = &group.created_by { p class="creator" { span class="small" { "created by " } (source(creator)) } }
     }
 }

@@ -10,8 +10,8 @@ mod shown;
 use boon::{Compiler, Schemas};
 use observer::diagnose::{History, diagnose};
 use observer::sample::{
-    Degraded, Frame, GoMemory, Group, Growth, GrowthSite, Mapped, Retained, Sample, TargetInfo, Waits,
-    WaitsOn,
+    Container, Degraded, Frame, GoMemory, Group, Growth, GrowthSite, Mapped, Retained, Sample, TargetInfo,
+    Waits, WaitsOn,
 };
 use observer::tell::report::{Snapshot, json};
 use observer::tell::web::schema::schemas;
@@ -101,7 +101,8 @@ fn snapshots_with_everything_and_with_nothing() {
     });
     sample.losses.insert("torn_reads".into(), 1);
     sample.degraded.push(Degraded::default());
-    let info = TargetInfo { namespace_pid: Some(1), ..TargetInfo::default() };
+    let container = Container { pod: Some("checkout-0".into()), ..Container::default() };
+    let info = TargetInfo { namespace_pid: Some(1), container: Some(container), ..TargetInfo::default() };
     holds(&read(&json::snapshot(&Snapshot::new(info, sample, String::new())).unwrap()));
 }
 

@@ -108,7 +108,6 @@ impl Seen {
     /// about to execute something else.
     pub fn look(&mut self, proc: &Path, rules: &[Rule]) -> Vec<Found> {
         let now = Instant::now();
-        let own = Candidate::one(proc, std::process::id()).and_then(|own| own.cgroup(proc));
         let mut next = HashMap::new();
         let mut found = Vec::new();
         for process in Candidate::all(proc) {
@@ -120,7 +119,7 @@ impl Seen {
                 .unwrap_or_else(|| Known {
                     comm: process.stat.comm.clone(),
                     at: now,
-                    met: meets(proc, &process, rules, own.as_deref()),
+                    met: meets(proc, &process, rules),
                 });
             if settled && let Some((rule, base)) = &known.met {
                 let (pid, start_ticks) = key;
@@ -136,13 +135,13 @@ impl Seen {
     }
 }
 
-fn meets(proc: &Path, process: &Candidate, rules: &[Rule], own: Option<&str>) -> Option<(usize, String)> {
+fn meets(proc: &Path, process: &Candidate, rules: &[Rule]) -> Option<(usize, String)> {
     let index = rules.iter().position(|rule| rule.meets(proc, process) == Some(true))?;
     let base = match &rules[index].name {
         Some(name) => name.clone(),
         None => {
-            let cgroup = process.cgroup(proc);
-            name::base(process.exe(proc).as_deref(), &process.stat.comm, cgroup.as_deref(), own)
+            let place = name::Place::of(proc, process.pid);
+            name::base(process.exe(proc).as_deref(), &process.stat.comm, &place)
         }
     };
     Some((index, base))

@@ -4,6 +4,9 @@
 //! without `/`: a name stands in labels, in addresses of pages and in files.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::target::container;
 
 /// Longest name, with its number.
 const LENGTH: usize = 64;
@@ -18,16 +21,12 @@ fn is_good(byte: u8) -> bool {
 }
 
 /// What a process is called after, before it is numbered.
-pub fn base(exe: Option<&str>, comm: &str, cgroup: Option<&str>, own_cgroup: Option<&str>) -> String {
+pub fn base(exe: Option<&str>, comm: &str, place: &Place) -> String {
     let file = exe.and_then(|exe| exe.rsplit('/').next()).filter(|file| !file.is_empty()).unwrap_or(comm);
-    let place = cgroup.and_then(place);
     let name = match place {
-        Some(Place::Unit(unit)) => unit.to_owned(),
-        // Beside us in our own pod or container there is only one of its kind.
-        Some(Place::Pod(id) | Place::Container(id)) if own_cgroup.is_none_or(|own| !own.contains(id)) => {
-            format!("{}@{}", cut(file, 48), id.get(..12).unwrap_or(id))
-        }
-        _ => file.to_owned(),
+        Place::Unit(unit) => unit.clone(),
+        Place::Elsewhere(id) => format!("{}@{}", cut(file, 48), id.get(..12).unwrap_or(id)),
+        Place::Here => file.to_owned(),
     };
     let clean: String =
         name.chars().map(|c| if c.is_ascii() && is_good(c as u8) { c } else { '_' }).collect();
@@ -43,33 +42,31 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-enum Place<'a> {
-    Unit(&'a str),
-    Pod(&'a str),
-    Container(&'a str),
+/// What tells a process from others of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing. Beside us in our own pod or container there is only one of its kind.
+    Here,
+    Unit(String),
+    /// Another pod, by its uid, or another container, by its id. The pod outlives its containers, so it goes first.
+    Elsewhere(String),
 }
 
-/// The pod outlives its containers, so it goes first.
-fn place(cgroup: &str) -> Option<Place<'_>> {
-    let parts = || cgroup.split('/').filter(|part| !part.is_empty());
-    let pod = parts().find_map(|part| {
-        let part = part.strip_suffix(".slice").unwrap_or(part);
-        let id = part.rsplit("pod").next().filter(|_| part.contains("pod"))?;
-        (id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'_')))
-            .then_some(id)
-    });
-    if let Some(pod) = pod {
-        return Some(Place::Pod(pod));
+impl Place {
+    pub fn of(proc: &Path, pid: u32) -> Self {
+        if container::is_beside_us(proc, pid) {
+            return Self::Here;
+        }
+        let ids = container::ids(proc, pid);
+        if let Some(id) = ids.pod_uid.or(ids.container_id) {
+            return Self::Elsewhere(id);
+        }
+        container::cgroup(proc, pid).and_then(|path| unit(&path)).map_or(Self::Here, Self::Unit)
     }
-    let container = parts().rev().find_map(|part| {
-        let part = part.strip_suffix(".scope").unwrap_or(part);
-        let id = part.rsplit('-').next()?;
-        (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-    });
-    if let Some(container) = container {
-        return Some(Place::Container(container));
-    }
-    parts().rev().find_map(|part| part.strip_suffix(".service")).map(Place::Unit)
+}
+
+fn unit(cgroup: &str) -> Option<String> {
+    cgroup.rsplit('/').find_map(|part| part.strip_suffix(".service")).map(str::to_owned)
 }
 
 /// Names in use. The first of a kind has the bare name, further ones a number.
@@ -99,7 +96,13 @@ mod tests {
 
     #[test]
     fn after_unit_pod_container_or_executable() {
-        let of = |exe: &str, cgroup: &str| base(Some(exe), "comm", Some(cgroup), Some("/kubepods/pod-mine"));
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("10");
+        std::fs::create_dir(&folder).unwrap();
+        let of = |exe: &str, cgroup: &str| {
+            std::fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+            base(Some(exe), "comm", &Place::of(root.path(), 10))
+        };
         assert_eq!(of("/usr/sbin/nginx", "/system.slice/nginx.service"), "nginx");
         assert_eq!(of("/usr/bin/x", "/user.slice/user-0.slice/session-3.scope"), "x");
         let id = "0123456789abcdef".repeat(4);
@@ -107,18 +110,17 @@ mod tests {
         assert_eq!(of("/a", &format!("/system.slice/docker-{id}.scope")), "a@0123456789ab");
         let pod = "ab12cd34-ab12-ab12-ab12-ab12cd34ef56";
         assert_eq!(of("/a", &format!("/kubepods/besteffort/pod{pod}/{id}")), "a@ab12cd34-ab1");
-        let own = format!("/kubepods/pod{pod}/other");
-        assert_eq!(base(Some("/a"), "c", Some(&format!("/kubepods/pod{pod}/{id}")), Some(&own)), "a");
-        let slice = format!("/kubepods.slice/kubepods-pod{}.slice/x", pod.replace('-', "_"));
-        assert_eq!(of("/a", &slice), "a@ab12cd34_ab1");
-        assert_eq!(base(None, "comm", None, None), "comm");
+        // Whichever driver the node has, the name is the same.
+        let slice = format!("/kubepods.slice/kubepods-pod{}.slice/crio-{id}.scope", pod.replace('-', "_"));
+        assert_eq!(of("/a", &slice), "a@ab12cd34-ab1");
+        assert_eq!(base(None, "comm", &Place::Here), "comm");
     }
 
     #[test]
     fn whatever_a_process_is_called_is_made_a_name() {
         let long = "x".repeat(300);
         for exe in ["/tmp/a b\n\"<script>\u{202e}", "/", "", "..", &long, "/ä/öüß"] {
-            let name = base(Some(exe), "", None, None);
+            let name = base(Some(exe), "", &Place::Here);
             assert!(is_one(&name), "{exe:?} {name:?}");
         }
         assert!(!is_one("") && !is_one("a/b") && !is_one("..") && !is_one(&long) && !is_one("ä"));

@@ -11,6 +11,7 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::target::container;
 use crate::target::find::{read_some, read_stat};
 use crate::target::stat::Stat;
 
@@ -172,11 +173,6 @@ impl Candidate {
             .collect()
     }
 
-    /// One process, whatever it is.
-    pub fn one(proc: &Path, pid: u32) -> Option<Self> {
-        Some(Self { pid, stat: read_stat(proc, pid)? })
-    }
-
     pub fn exe(&self, proc: &Path) -> Option<String> {
         let exe = fs::read_link(proc.join(self.pid.to_string()).join("exe")).ok()?;
         Some(exe.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
@@ -184,18 +180,7 @@ impl Candidate {
 
     /// Its path in the v2 hierarchy, else in the first that has one.
     pub fn cgroup(&self, proc: &Path) -> Option<String> {
-        let bytes = read_some(&proc.join(self.pid.to_string()).join("cgroup")).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let paths: Vec<(&str, &str)> = text
-            .lines()
-            .filter_map(|line| {
-                let (hierarchy, rest) = line.split_once(':')?;
-                Some((hierarchy, rest.split_once(':')?.1))
-            })
-            .collect();
-        let unified = paths.iter().find(|(hierarchy, path)| *hierarchy == "0" && *path != "/");
-        let any = paths.iter().find(|(_, path)| *path != "/");
-        Some(unified.or(any).or(paths.first())?.1.to_owned())
+        container::cgroup(proc, self.pid)
     }
 
     fn command_line(&self, proc: &Path) -> Option<String> {

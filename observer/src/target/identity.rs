@@ -128,6 +128,7 @@ impl Target {
             exe,
             runtime: Runtime { name: "native".to_owned(), version: None, stripped: false },
             started_at: started_at(self.start_ticks),
+            container: super::container::of(self.pid),
         }
     }
 

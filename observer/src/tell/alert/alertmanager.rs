@@ -75,6 +75,14 @@ fn alert(told: &Notification, severity: Severity, end: &str, options: &Alertmana
     labels.insert("alertname".to_owned(), json!(told.alert.rule()));
     labels.insert("target".to_owned(), json!(told.target.name));
     labels.insert("severity".to_owned(), json!(severity.name()));
+    let about = &told.target;
+    for (name, value) in
+        [("pod", &about.pod), ("namespace", &about.namespace), ("container", &about.container)]
+    {
+        if let Some(value) = value {
+            labels.insert(name.to_owned(), json!(value));
+        }
+    }
     if let Some(blamed) = &told.culprit {
         labels.insert("site".to_owned(), json!(blamed.site));
         labels.insert("stack_id".to_owned(), json!(blamed.stack_id));

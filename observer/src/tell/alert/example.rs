@@ -33,6 +33,10 @@ pub fn example() -> Notification {
             runtime: "go".to_owned(),
             runtime_version: Some("go1.27.3".to_owned()),
             exited: false,
+            pod: None,
+            namespace: None,
+            container: None,
+            node: None,
         },
         memory: Memory {
             resident_bytes: 412 << 20,

@@ -113,6 +113,14 @@ pub struct About {
     pub runtime: String,
     pub runtime_version: Option<String>,
     pub exited: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// Who is to blame.
@@ -163,6 +171,8 @@ impl Facts {
         let diagnosis = &target.diagnosis;
         let trend = &diagnosis.memory;
         let info = &target.info;
+        let container = info.container.clone().unwrap_or_default();
+        let place = |name: Option<String>| name.map(|name| escape(&name).into_owned());
         Self {
             target: About {
                 name: target.name.clone(),
@@ -171,6 +181,10 @@ impl Facts {
                 runtime: escape(&info.runtime.name).into_owned(),
                 runtime_version: info.runtime.version.as_deref().map(|v| escape(v).into_owned()),
                 exited: !target.up,
+                pod: place(container.pod),
+                namespace: place(container.namespace),
+                container: place(container.name),
+                node: place(container.node),
             },
             memory: Memory {
                 resident_bytes: target.sample.memory.resident_bytes,
@@ -351,7 +365,16 @@ fn memory(memory: &Memory, exited: bool) -> String {
 
 fn process(target: &About) -> String {
     let version = target.runtime_version.as_deref().map(|version| format!(", {version}")).unwrap_or_default();
-    format!("pid {}, {}{version}", target.pid, target.exe)
+    let pod = target.pod.as_ref().map(|pod| match &target.namespace {
+        Some(namespace) => format!(", pod {namespace}/{pod}"),
+        None => format!(", pod {pod}"),
+    });
+    let place = [
+        target.container.as_ref().map(|container| format!(", container {container}")),
+        pod,
+        target.node.as_ref().map(|node| format!(", node {node}")),
+    ];
+    format!("pid {}, {}{version}{}", target.pid, target.exe, place.map(Option::unwrap_or_default).concat())
 }
 
 #[cfg(test)]

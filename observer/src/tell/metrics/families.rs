@@ -16,7 +16,7 @@ const SITE: &[&str] = &["target", "kind", "reason", "site", "stack_id"];
 // Who.
 pub const TARGET_INFO: Family = gauge(
     "observer_target_info",
-    &["target", "pid", "exe", "runtime", "runtime_version"],
+    &["target", "pid", "exe", "runtime", "runtime_version", "pod", "namespace", "container"],
     "Always 1: the process that bears the target's name now, or did last.",
 );
 pub const TARGET_UP: Family = gauge(

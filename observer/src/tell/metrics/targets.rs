@@ -13,7 +13,7 @@ use super::label::{self, OTHER};
 use super::sites::Sites;
 use super::waits;
 use crate::diagnose::Verdict;
-use crate::sample::{Group, GroupId, GroupKind};
+use crate::sample::{Container, Group, GroupId, GroupKind};
 use crate::tell::board::{Board, TargetState};
 
 /// Groups to blame that have a series; there is hardly ever more than one.
@@ -75,12 +75,19 @@ impl Targets {
 fn who(shown: &mut Exposition, target: &TargetState) {
     let name = [target.name.as_str()];
     let info = &target.info;
+    let of = |part: fn(&Container) -> Option<&String>| {
+        label::value(info.container.as_ref().and_then(part).map_or("", String::as_str))
+    };
     let labels = [
         &target.name,
         &info.pid.to_string(),
         &label::value(&info.exe),
         &label::value(&info.runtime.name),
         &label::value(info.runtime.version.as_deref().unwrap_or_default()),
+        // To Prometheus an empty label is none.
+        &of(|container| container.pod.as_ref()),
+        &of(|container| container.namespace.as_ref()),
+        &of(|container| container.name.as_ref()),
     ];
     shown.set(&f::TARGET_INFO, &labels.map(String::as_str), 1.0);
     shown.set(&f::TARGET_UP, &name, f64::from(u8::from(target.up)));

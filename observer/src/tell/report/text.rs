@@ -9,7 +9,9 @@ use super::escape::escape;
 use super::{Snapshot, Style};
 use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
-use crate::sample::{Degraded, Frame, Group, GroupKind, GrowthSite, Losses, Place, TargetInfo, WaitsOn};
+use crate::sample::{
+    Container, Degraded, Frame, Group, GroupKind, GrowthSite, Losses, Place, TargetInfo, WaitsOn,
+};
 
 /// Columns of the label, with its margin.
 const LABEL: usize = 16;
@@ -191,7 +193,21 @@ pub fn target(target: &TargetInfo) -> String {
     if target.runtime.stripped {
         facts.push("stripped".to_owned());
     }
+    facts.extend(target.container.as_ref().and_then(container));
     format!("{} ({})", escape(&target.comm), facts.join(", "))
+}
+
+/// `container app of pod shop/checkout-0`; by its id where nobody said more.
+fn container(container: &Container) -> Option<String> {
+    let of = container.pod.as_ref().map(|pod| match &container.namespace {
+        Some(namespace) => format!("pod {namespace}/{pod}"),
+        None => format!("pod {pod}"),
+    });
+    let id = || container.id.as_ref().map(|id| id.chars().take(12).collect::<String>());
+    let name = container.name.clone().or_else(|| id().filter(|_| of.is_none()));
+    let name = name.map(|name| format!("container {name}"));
+    let parts: Vec<String> = name.into_iter().chain(of).collect();
+    (!parts.is_empty()).then(|| escape(&parts.join(" of ")).into_owned())
 }
 
 /// The curve in eighths of a line.

@@ -111,12 +111,12 @@ fn sees_threads_that_slept_before(flags: &[&str], by_kernel: bool) {
     assert_eq!(sample.threads, 246);
     assert_eq!(sample.groups.iter().map(|group| group.count).sum::<u64>(), 245);
     let expected: BTreeMap<&str, (u64, &str, &[&str])> = BTreeMap::from([
-        ("take_the_mutex", (200, "futex wait", &["take_the_mutex", "on_mutex"][..])),
-        ("wait_for_the_condition", (30, "futex wait bitset", &["wait_for_the_condition", "on_cond"][..])),
-        ("wait_for_the_semaphore", (7, "futex wait bitset", &["wait_for_the_semaphore", "on_sem"][..])),
-        ("wait_an_hour", (5, "futex wait bitset", &["wait_an_hour", "on_time"][..])),
-        ("handle_signal", (1, "futex wait bitset", &["handle_signal"][..])),
-        ("get_interrupted", (1, "futex wait bitset", &["get_interrupted", "in_handler"][..])),
+        ("take_the_mutex", (200, "mutex lock", &["take_the_mutex", "on_mutex"][..])),
+        ("wait_for_the_condition", (30, "condition wait", &["wait_for_the_condition", "on_cond"][..])),
+        ("wait_for_the_semaphore", (7, "semaphore wait", &["wait_for_the_semaphore", "on_sem"][..])),
+        ("wait_an_hour", (5, "semaphore wait", &["wait_an_hour", "on_time"][..])),
+        ("handle_signal", (1, "semaphore wait", &["handle_signal"][..])),
+        ("get_interrupted", (1, "semaphore wait", &["get_interrupted", "in_handler"][..])),
     ]);
     for (function, (count, reason, path)) in expected {
         let group = only(&sample, function);

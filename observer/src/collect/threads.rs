@@ -23,6 +23,7 @@ use crate::target::memory::RemoteMemory;
 pub mod futex;
 pub mod identity;
 mod members;
+mod naming;
 pub mod procfs;
 mod stacks;
 mod tracked;
@@ -121,6 +122,8 @@ pub struct ThreadReader {
     threads: HashMap<u32, Tracked>,
     stacks: Cache<StackKey, (GroupId, Arc<[Frame]>)>,
     places: HashMap<GroupId, Arc<[Frame]>>,
+    /// What the waits of each group are called.
+    names: HashMap<GroupId, naming::Name>,
     first: bool,
 }
 
@@ -143,6 +146,7 @@ impl ThreadReader {
             threads: HashMap::new(),
             stacks: Cache::new(CACHED_STACKS),
             places: HashMap::new(),
+            names: HashMap::new(),
             first: true,
         }
     }

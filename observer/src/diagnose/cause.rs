@@ -111,9 +111,9 @@ fn with_root<'a>(members: &[Suspect<'a>]) -> Option<Cluster<'a>> {
 /// How directly what a group waits for says that somebody is missing: less is more.
 fn severity(group: &Group) -> u8 {
     match (drain::wait(group), group.wait_reason.as_str()) {
-        (Wait::Hard, "sync.WaitGroup.Wait" | "semacquire") => 1,
+        (Wait::Hard, "sync.WaitGroup.Wait" | "semacquire" | "thread join") => 1,
         (Wait::Hard, _) => 0,
-        (Wait::Soft, "sync.Cond.Wait") => 1,
+        (Wait::Soft, "sync.Cond.Wait" | "condition wait" | "barrier wait") => 1,
         (Wait::Soft, _) => 2,
         (Wait::Peer, _) => 3,
         (Wait::Runs, _) => 4,

@@ -98,7 +98,15 @@ pub fn wait(group: &Group) -> Wait {
         | "sync.Mutex.Lock"
         | "sync.RWMutex.RLock"
         | "sync.RWMutex.Lock"
-        | "sync.WaitGroup.Wait" => Wait::Hard,
+        | "sync.WaitGroup.Wait"
+        // Threads: somebody has the lock, or is expected to end.
+        | "mutex lock"
+        | "rwlock read lock"
+        | "rwlock write lock"
+        | "monitor enter"
+        | "futex lock pi"
+        | "once wait"
+        | "thread join" => Wait::Hard,
         "IO wait" | "sleep" | "sleeping" => Wait::Peer,
         _ => Wait::Soft,
     }
@@ -174,14 +182,16 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
     let taking_turns = rise.wakes > 0.5
         && series.group.count > 1
         && series.group.waits_on.as_ref().is_some_and(|on| on.objects == 1)
-        && wait(&series.group) == Wait::Soft;
+        && (wait(&series.group) == Wait::Soft || series.group.kind == GroupKind::Thread);
     match wait(&series.group) {
         // A sleeper that woke several times and went back to sleep had its chances to end.
         Wait::Peer if rise.wakes >= 2.0 && series.group.wait_reason.starts_with("sleep") => {}
         Wait::Peer | Wait::Runs if rise.seconds() < PEER_SECONDS || rise.drain > 0.01 => {
             return Standing::Watch(rise);
         }
-        Wait::Soft if taking_turns && rise.seconds() < PEER_SECONDS => return Standing::Watch(rise),
+        Wait::Soft | Wait::Hard if taking_turns && rise.seconds() < PEER_SECONDS => {
+            return Standing::Watch(rise);
+        }
         Wait::Soft if rise.seconds() < 2.0 * LEAST_SECONDS => return Standing::TooEarly(rise),
         _ => {}
     }
@@ -296,5 +306,30 @@ fn settled(episode: &[GroupPoint], left: f64) -> f64 {
         // Less one standard error: what cannot be told from nothing is not held against it.
         Some((per_member, error)) => ((per_member - error) * member_seconds).clamp(0.0, left),
         None => left,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_expected_to_be_given_back_and_work_is_not_expected_to_come() {
+        let of = |reason: &str| {
+            wait(&Group {
+                kind: GroupKind::Thread,
+                state: "sleeping".to_owned(),
+                wait_reason: reason.to_owned(),
+                ..Group::default()
+            })
+        };
+        for hard in ["mutex lock", "rwlock read lock", "rwlock write lock", "monitor enter", "thread join"] {
+            assert_eq!(of(hard), Wait::Hard, "{hard}");
+        }
+        for soft in
+            ["condition wait", "semaphore wait", "idle worker", "futex wait", "thread park", "lock wait"]
+        {
+            assert_eq!(of(soft), Wait::Soft, "{soft}");
+        }
     }
 }

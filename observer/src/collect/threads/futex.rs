@@ -9,31 +9,43 @@ pub struct Wait {
     pub address: u64,
     /// It ends by itself after some time.
     pub timed: bool,
+    /// The word held this when it went to sleep; unknown to calls on several words.
+    pub expected: u32,
+    /// Threads of other processes may wait on the same word.
+    pub shared: bool,
 }
+
+pub const WAIT: &str = "futex wait";
+pub const WAIT_BITSET: &str = "futex wait bitset";
+pub const LOCK_PI: &str = "futex lock pi";
+/// The address is that of a list of words.
+pub const WAITV: &str = "futex waitv";
 
 const FUTEX_WAITV: i64 = 449;
 const FUTEX_WAIT2: i64 = 455;
+const PRIVATE_FLAG: u64 = 0x80;
 /// `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME` change nothing about what is waited for.
 const OPERATION_MASK: u64 = 0x7f;
 
 /// The wait that a syscall stands for; `None` for every other call, and for futex calls that do not wait.
 pub fn wait(syscall: i64, arguments: &[u64; 6]) -> Option<Wait> {
-    let [address, operation, _, timeout, waitv_timeout, _] = *arguments;
+    let [address, operation, expected, timeout, waitv_timeout, _] = *arguments;
     let timed = timeout != 0;
-    let (reason, timed) = match syscall {
+    let shared = operation & PRIVATE_FLAG == 0;
+    let (reason, timed, shared) = match syscall {
         libc::SYS_futex => match operation & OPERATION_MASK {
-            0 => ("futex wait", timed),
-            6 | 13 => ("futex lock pi", timed),
-            9 => ("futex wait bitset", timed),
-            11 => ("futex wait requeue pi", timed),
+            0 => (WAIT, timed, shared),
+            6 | 13 => (LOCK_PI, timed, shared),
+            9 => (WAIT_BITSET, timed, shared),
+            11 => ("futex wait requeue pi", timed, shared),
             _ => return None,
         },
         // Both new calls: futex_waitv(waiters, n, flags, timeout), futex_wait(uaddr, val, mask, flags, timeout).
-        FUTEX_WAITV => ("futex waitv", timed),
-        FUTEX_WAIT2 => ("futex wait", waitv_timeout != 0),
+        FUTEX_WAITV => (WAITV, timed, false),
+        FUTEX_WAIT2 => (WAIT, waitv_timeout != 0, false),
         _ => return None,
     };
-    Some(Wait { reason, address, timed })
+    Some(Wait { reason, address, timed, expected: expected as u32, shared })
 }
 
 /// Whether this is a wait that a signal interrupted and the kernel took up again: another call, the same arguments.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::naming::{self, Name};
 use super::tracked::Sleeper;
 use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count};
 use crate::collect::pagemap;
@@ -45,10 +46,15 @@ impl ThreadReader {
         self.threads = threads;
         let mut all: Vec<Group> = groups
             .into_iter()
-            .filter_map(|(id, members)| members.into_group(id, self.places.get(&id)?, now, self.first))
+            .filter_map(|(id, members)| {
+                let frames = self.places.get(&id)?;
+                let name = *self.names.entry(id).or_insert_with(|| naming::of(members.operation, frames));
+                members.into_group(id, frames, name, now, self.first)
+            })
             .collect();
         let present: HashSet<GroupId> = all.iter().map(|group| group.id).collect();
         self.places.retain(|id, _| present.contains(id));
+        self.names.retain(|id, _| present.contains(id));
         all.sort_by(|a, b| b.count.cmp(&a.count).then(a.id.cmp(&b.id)));
         sample.groups_total = all.len() as u64;
         sample.members_left_out = all.iter().skip(MAX_GROUPS).map(|group| group.count).sum();
@@ -66,7 +72,7 @@ struct Members {
     left: u64,
     moved: u64,
     timed: u64,
-    reason: &'static str,
+    operation: &'static str,
     stack_end: Option<StackEnd>,
     first_seen: Option<f64>,
     measured: u64,
@@ -83,11 +89,11 @@ impl Members {
         } else if sleeper.ran {
             self.moved += 1;
         }
-        self.timed += u64::from(now.timed);
-        self.reason = now.reason;
+        self.timed += u64::from(now.wait.timed);
+        self.operation = now.wait.reason;
         self.stack_end = self.stack_end.max(now.stack_end);
         self.first_seen = Some(self.first_seen.map_or(now.first_seen, |first| first.min(now.first_seen)));
-        self.objects.insert(now.address);
+        self.objects.insert(now.wait.address);
         if let Some(bytes) = now.stack_bytes {
             self.measured += 1;
             self.measured_bytes = self.measured_bytes.saturating_add(bytes);
@@ -95,7 +101,14 @@ impl Members {
     }
 
     /// `None` for a group that all have left.
-    fn into_group(self, id: GroupId, frames: &Arc<[Frame]>, now: f64, first: bool) -> Option<Group> {
+    fn into_group(
+        self,
+        id: GroupId,
+        frames: &Arc<[Frame]>,
+        name: Name,
+        now: f64,
+        first: bool,
+    ) -> Option<Group> {
         let objects = self.objects.len() as u64;
         let note = match self.timed {
             0 => None,
@@ -109,7 +122,7 @@ impl Members {
             id,
             kind: GroupKind::Thread,
             state: "sleeping".to_owned(),
-            wait_reason: self.reason.to_owned(),
+            wait_reason: name.reason.to_owned(),
             count: self.count,
             joined: if first { 0 } else { self.joined },
             left: self.left,
@@ -119,8 +132,9 @@ impl Members {
             frames: Arc::clone(frames),
             stack_end: self.stack_end,
             waits_on: Some(WaitsOn {
-                kind: "futex".to_owned(),
+                kind: name.kind.to_owned(),
                 objects,
+                operation: Some(self.operation.to_owned()),
                 address: self.objects.iter().next().copied().filter(|_| objects == 1),
                 note,
                 ..WaitsOn::default()

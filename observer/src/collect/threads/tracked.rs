@@ -11,9 +11,7 @@ pub(super) struct Tracked {
     pub(super) voluntary_switches: u64,
     pub(super) sp: u64,
     pub(super) ip: u64,
-    pub(super) address: u64,
-    pub(super) reason: &'static str,
-    pub(super) timed: bool,
+    pub(super) wait: futex::Wait,
     pub(super) first_seen: f64,
     pub(super) group: GroupId,
     /// What its stack lacks.
@@ -29,7 +27,7 @@ impl Tracked {
             && match wait {
                 Some(wait) => {
                     self.voluntary_switches == visit.voluntary_switches
-                        && (self.address, self.reason) == (wait.address, wait.reason)
+                        && (self.wait.address, self.wait.reason) == (wait.address, wait.reason)
                 }
                 // A signal woke it, and the kernel took the same wait up again under another number.
                 None => true,

@@ -170,7 +170,7 @@ fn lines_of_each_kind_are_read() {
     let header = recording::header_at(&target, Some(1_700_000_000.5)).unwrap();
     let read = recording::read_header(&header).unwrap();
     assert_eq!((&read.target, read.began_at), (&target, Some(1_700_000_000.5)));
-    assert_eq!(recording::read_line(&header, 2).unwrap(), Line::Target(target));
+    assert_eq!(recording::read_line(&header, 2).unwrap(), Line::Target(Box::new(target)));
     assert_eq!(recording::read_line(&recording::exited().unwrap(), 2).unwrap(), Line::Exited);
     let sample = Sample { at_seconds: 1.5, ..Sample::default() };
     let line = recording::line(&sample).unwrap();

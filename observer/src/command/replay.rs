@@ -104,7 +104,7 @@ fn replay(mut reader: impl BufRead, path: &Path, until: Option<Duration>) -> Res
                 history.push((*sample).clone());
                 last = Some(*sample);
             }
-            Ok(Line::Target(next)) => target = next,
+            Ok(Line::Target(next)) => target = *next,
             Ok(Line::Exited) => history.mark_exited(),
             // Whoever recorded it was killed in mid-line.
             Err(_) if !line.whole => {

@@ -31,7 +31,7 @@ struct End {
 pub enum Line {
     Sample(Box<Sample>),
     /// From here on it is another program.
-    Target(TargetInfo),
+    Target(Box<TargetInfo>),
     Exited,
 }
 
@@ -85,7 +85,7 @@ pub fn read_line(text: &str, line: usize) -> Result<Line, RecordingError> {
     let failed = |source| RecordingError::Line { line, source };
     let text = text.trim();
     if text.starts_with("{\"schema\"") {
-        return read_header(text).map(|header| Line::Target(header.target));
+        return read_header(text).map(|header| Line::Target(Box::new(header.target)));
     }
     if text.starts_with("{\"exited\"") {
         let End { exited: _ } = serde_json::from_str(text).map_err(failed)?;
@@ -103,7 +103,7 @@ pub fn read(text: &str) -> Result<(TargetInfo, Vec<Sample>), RecordingError> {
     for (place, line) in lines {
         match read_line(line, place + 1)? {
             Line::Sample(sample) => samples.push(*sample),
-            Line::Target(next) => target = next,
+            Line::Target(next) => target = *next,
             Line::Exited => {}
         }
     }

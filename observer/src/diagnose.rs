@@ -6,6 +6,7 @@
 //! same for the same samples.
 
 mod attribution;
+mod call;
 mod cause;
 mod drain;
 mod history;

@@ -188,6 +188,9 @@ pub struct Group {
     pub moved: u64,
     /// The longest wait of a member: the runtime's own clock where it has one, else since observer first saw it wait.
     pub oldest_wait_seconds: Option<f64>,
+    /// Names of the members, most frequent first and a few of them; for threads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thread_names: Vec<ThreadName>,
     /// Stacks of all members.
     pub stack_bytes: u64,
     /// Memory that only the members keep reachable, all members together; absent where nothing measured it.
@@ -214,6 +217,14 @@ pub enum StackEnd {
     Gap,
     /// What calls the last frame is not known.
     Unknown,
+}
+
+/// A name that threads of a group have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadName {
+    /// As the kernel keeps it, 15 bytes at most; a number that is not the same in all is `#`: `pool-1-thread-#`.
+    pub name: String,
+    pub count: u64,
 }
 
 /// The heap that members of a group keep, estimated from some of them.

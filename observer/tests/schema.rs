@@ -11,7 +11,7 @@ use boon::{Compiler, Schemas};
 use observer::diagnose::{History, diagnose};
 use observer::sample::{
     Container, Degraded, Frame, GoMemory, Group, Growth, GrowthSite, Mapped, Retained, Sample, TargetInfo,
-    Waits, WaitsOn,
+    ThreadName, Waits, WaitsOn,
 };
 use observer::tell::report::{Snapshot, json};
 use observer::tell::web::schema::schemas;
@@ -82,6 +82,7 @@ fn snapshots_with_everything_and_with_nothing() {
         frames: frames.clone(),
         count: u64::MAX,
         ended: Some(1),
+        thread_names: vec![ThreadName { name: "\u{1b}w-#".into(), count: 1 }],
         oldest_wait_seconds: Some(1.5),
         retained_bytes: Some(u64::MAX),
         retained: Some(Retained { group_bytes: Some(1), ..Retained::default() }),

@@ -1,4 +1,4 @@
-//! Threads that sleep on a futex: where, on what, since when; also those that slept before observer came.
+//! Threads that sleep, on a futex or in another system call: where, on what, since when; also those that slept before observer came.
 //!
 //! Reads a census of the threads (the kernel's iterator, or `/proc` without it) and the stacks of those that are
 //! new or have moved; gives groups of threads with one stack and one reason. A thread that did not move costs a
@@ -20,12 +20,14 @@ use crate::symbol::cache::Cache;
 use crate::target::maps::Mapping;
 use crate::target::memory::RemoteMemory;
 
+pub mod comm;
 pub mod futex;
 pub mod identity;
 mod members;
 mod naming;
 pub mod procfs;
 mod stacks;
+pub mod syscall;
 mod tracked;
 pub mod unwind;
 
@@ -41,6 +43,9 @@ const CACHED_STACKS: usize = 1 << 12;
 const MAX_PLACES: usize = 1 << 13;
 /// Stacks read in one sample; those that are left get their turn in the next one.
 const MAX_NEW_STACKS: usize = 1 << 16;
+/// Threads looked at again in one sample that left a call and came back to it, futex calls apart: a server's threads
+/// do so all the time. The others are believed to be where they were, and get their turn.
+const MAX_RECHECKED: usize = 1024;
 /// Threads whose resident stack is measured in one sample; the others get the mean of their group.
 const MAX_MEASURED_STACKS: usize = 1024;
 /// A stack mapping larger than this is measured so far from its top.
@@ -68,6 +73,7 @@ pub struct Visit {
     pub ip: u64,
     pub sp: u64,
     pub bp: Option<u64>,
+    pub comm: comm::Comm,
 }
 
 impl Visit {
@@ -82,6 +88,7 @@ impl Visit {
             ip: record.ip,
             sp: record.sp,
             bp: Some(record.bp),
+            comm: comm::Comm::new(record.comm.as_bytes()),
         })
     }
 }
@@ -125,6 +132,8 @@ pub struct ThreadReader {
     /// What the waits of each group are called.
     names: HashMap<GroupId, naming::Name>,
     first: bool,
+    /// Where in the line of threads that came back the rechecking goes on.
+    turn: usize,
 }
 
 type StackKey = (&'static str, Box<[u64]>);
@@ -148,6 +157,7 @@ impl ThreadReader {
             places: HashMap::new(),
             names: HashMap::new(),
             first: true,
+            turn: 0,
         }
     }
 
@@ -200,10 +210,14 @@ impl ThreadReader {
     fn sleepers(&mut self, visits: &[Visit], now: f64, sample: &mut ThreadSample) -> Vec<Sleeper> {
         let mut sleepers = Vec::new();
         let mut moved = Vec::new();
+        let mut returned = Vec::new();
         for visit in visits {
-            let wait = futex::wait(visit.syscall, &visit.arguments);
+            let futex = futex::wait(visit.syscall, &visit.arguments);
+            let wait = futex.or_else(|| syscall::wait(visit.syscall, &visit.arguments));
             let known = self.threads.get(&visit.tid).filter(|known| known.is(visit));
             if let Some(known) = known.filter(|known| {
+                // It may be any call that was taken up again; the address it has is the one that it had.
+                let wait = wait.filter(|_| !futex::restarted(visit.syscall));
                 (wait.is_some() || futex::restarted(visit.syscall)) && known.has_not_moved(visit, wait)
             }) {
                 sleepers.push(Sleeper {
@@ -211,10 +225,28 @@ impl ThreadReader {
                     now: known.clone(),
                     before: Some(known.group),
                     ran: false,
+                    comm: visit.comm,
                 });
+            } else if let Some((known, wait)) =
+                known.zip(wait).filter(|(known, wait)| futex.is_none() && known.came_back(visit, *wait))
+            {
+                returned.push((visit, wait, known.clone()));
             } else if let Some(wait) = wait {
                 moved.push((visit, wait, known.map(|known| known.group)));
             }
+        }
+        // Each gets its turn.
+        let turn = if returned.len() > MAX_RECHECKED { self.turn % returned.len() } else { 0 };
+        returned.rotate_left(turn);
+        self.turn = turn + MAX_RECHECKED;
+        for (place, (visit, wait, known)) in returned.into_iter().enumerate() {
+            if place < MAX_RECHECKED {
+                moved.push((visit, wait, Some(known.group)));
+                continue;
+            }
+            let before = Some(known.group);
+            let now = known.again(visit, wait, now);
+            sleepers.push(Sleeper { tid: visit.tid, now, before, ran: true, comm: visit.comm });
         }
         if !moved.is_empty() {
             self.remap();

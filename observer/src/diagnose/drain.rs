@@ -4,6 +4,7 @@
 //! What is asked of a group depends on what its members wait for: a goroutine that waits for a reader that went away
 //! is judged in seconds, one that waits for a peer on the network may be a slow client and is given minutes.
 
+use super::call;
 use super::history::{GroupPoint, GroupSeries};
 use super::trend::{self, Point};
 use crate::sample::{Group, GroupKind};
@@ -108,6 +109,7 @@ pub fn wait(group: &Group) -> Wait {
         | "once wait"
         | "thread join" => Wait::Hard,
         "IO wait" | "sleep" | "sleeping" => Wait::Peer,
+        _ if group.kind == GroupKind::Thread => call::wait(reason).unwrap_or(Wait::Soft),
         _ => Wait::Soft,
     }
 }
@@ -185,7 +187,7 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
         && (wait(&series.group) == Wait::Soft || series.group.kind == GroupKind::Thread);
     match wait(&series.group) {
         // A sleeper that woke several times and went back to sleep had its chances to end.
-        Wait::Peer if rise.wakes >= 2.0 && series.group.wait_reason.starts_with("sleep") => {}
+        Wait::Peer if rise.wakes >= 2.0 && call::is_sleep(&series.group.wait_reason) => {}
         Wait::Peer | Wait::Runs if rise.seconds() < PEER_SECONDS || rise.drain > 0.01 => {
             return Standing::Watch(rise);
         }

@@ -3,6 +3,7 @@
 //! Takes a [`History`], gives a [`Diagnosis`]. Evidence or silence: what cannot be said yet is a verdict of its own.
 
 use super::attribution::{self, Holding};
+use super::call;
 use super::cause::{self, Cluster, Suspect, Tie};
 use super::drain::{self, Rise, Standing, Wait};
 use super::history::{GroupSeries, History};
@@ -208,11 +209,7 @@ impl<'a> Findings<'a> {
 
 fn watched_because(suspect: &Suspect<'_>) -> String {
     let rise = &suspect.rise;
-    let why = match suspect.group().wait_reason.as_str() {
-        "IO wait" => "each waits for a peer that may still speak",
-        "sleep" => "each wakes by itself",
-        _ => "they rest as their connections or their work do",
-    };
+    let why = call::why_patience(&suspect.group().wait_reason);
     format!(
         "{} more and none left yet, but {why}: needs {} of watching",
         rate(rise.per_second),
@@ -236,7 +233,7 @@ fn quiet_because(series: &GroupSeries, standing: Standing) -> String {
         Standing::Drains(_) => "has drained before".to_owned(),
         _ if moves >= 0.5 => format!("steady, {} wakes/s", count(moves.round() as u64)),
         _ => match series.group.wait_reason.as_str() {
-            "IO wait" => "steady, idle connections".to_owned(),
+            "IO wait" | "recv" => "steady, idle connections".to_owned(),
             _ => "steady".to_owned(),
         },
     }

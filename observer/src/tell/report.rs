@@ -7,6 +7,7 @@ pub mod escape;
 pub mod folded;
 pub mod html;
 pub mod json;
+pub(crate) mod names;
 pub mod pprof;
 pub mod svg;
 pub mod text;

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::comm::Comms;
 use super::naming::{self, Name};
 use super::tracked::Sleeper;
-use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count};
+use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count, syscall};
 use crate::collect::pagemap;
 use crate::sample::{Frame, Group, GroupId, GroupKind, StackEnd, WaitsOn};
 
@@ -49,7 +50,7 @@ impl ThreadReader {
             .filter_map(|(id, members)| {
                 let frames = self.places.get(&id)?;
                 let name = *self.names.entry(id).or_insert_with(|| naming::of(members.operation, frames));
-                members.into_group(id, frames, name, now, self.first)
+                members.into_group(id, frames, name, now, (self.pid, self.first))
             })
             .collect();
         let present: HashSet<GroupId> = all.iter().map(|group| group.id).collect();
@@ -78,6 +79,7 @@ struct Members {
     measured: u64,
     measured_bytes: u64,
     objects: HashSet<u64>,
+    comms: Comms,
 }
 
 impl Members {
@@ -94,6 +96,7 @@ impl Members {
         self.stack_end = self.stack_end.max(now.stack_end);
         self.first_seen = Some(self.first_seen.map_or(now.first_seen, |first| first.min(now.first_seen)));
         self.objects.insert(now.wait.address);
+        self.comms.add(sleeper.comm);
         if let Some(bytes) = now.stack_bytes {
             self.measured += 1;
             self.measured_bytes = self.measured_bytes.saturating_add(bytes);
@@ -107,7 +110,7 @@ impl Members {
         frames: &Arc<[Frame]>,
         name: Name,
         now: f64,
-        first: bool,
+        (pid, first): (u32, bool),
     ) -> Option<Group> {
         let objects = self.objects.len() as u64;
         let note = match self.timed {
@@ -118,6 +121,18 @@ impl Members {
         // Members that were not measured count as the mean of those that were.
         let scaled =
             u128::from(self.measured_bytes) * u128::from(self.count) / u128::from(self.measured.max(1));
+        let waits_on = if syscall::is_one(self.operation) {
+            syscall::waits_on(pid, self.operation, &self.objects, note)
+        } else {
+            Some(WaitsOn {
+                kind: name.kind.to_owned(),
+                objects,
+                operation: Some(self.operation.to_owned()),
+                address: self.objects.iter().next().copied().filter(|_| objects == 1),
+                note,
+                ..WaitsOn::default()
+            })
+        };
         (self.count > 0).then(|| Group {
             id,
             kind: GroupKind::Thread,
@@ -131,14 +146,8 @@ impl Members {
             stack_bytes: u64::try_from(scaled).unwrap_or(u64::MAX),
             frames: Arc::clone(frames),
             stack_end: self.stack_end,
-            waits_on: Some(WaitsOn {
-                kind: name.kind.to_owned(),
-                objects,
-                operation: Some(self.operation.to_owned()),
-                address: self.objects.iter().next().copied().filter(|_| objects == 1),
-                note,
-                ..WaitsOn::default()
-            }),
+            waits_on,
+            thread_names: self.comms.shown(),
             ..Group::default()
         })
     }

@@ -4,7 +4,7 @@
 //! that is known: `sem_wait` says less than Python's lock around it. What is not known keeps the futex operation's
 //! name. Pure; called once a place.
 
-use super::futex;
+use super::{futex, syscall};
 use crate::sample::Frame;
 
 /// Frames looked at.
@@ -43,6 +43,11 @@ impl Name {
         Self::new(operation, "futex", Owner::Unknown)
     }
 
+    /// For another system call than those of futexes.
+    const fn of_call(call: &'static str) -> Self {
+        Self::new(call, "", Owner::None)
+    }
+
     /// Whether the words at the futex are worth reading again.
     #[allow(dead_code, reason = "used when locks are read")]
     pub fn may_have_owner(&self) -> bool {
@@ -76,6 +81,7 @@ const PYTHON_LOCK: Name = Name::new("lock wait", "lock", Owner::NotRecorded);
 /// What a wait with this stack is called.
 pub fn of(operation: &'static str, frames: &[Frame]) -> Name {
     match of_stack(frames) {
+        _ if syscall::is_one(operation) => Name::of_call(operation),
         Some(name) => name,
         // Who locks by priority inheritance locks a mutex, whatever the stack says.
         None if operation == futex::LOCK_PI => MUTEX,

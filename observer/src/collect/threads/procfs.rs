@@ -1,12 +1,13 @@
 //! A census of threads from `/proc/PID/task`, where there is no eBPF.
 //!
-//! Reads `syscall` of every thread and, of those that sleep in a futex call, `stat` and `status`; gives a [`Visit`]
+//! Reads `syscall` of every thread and, of those that sleep in a system call, `stat` and `status`; gives a [`Visit`]
 //! of each. Some 15 µs a sleeping thread, 5 µs another one. It has no frame pointer to start from: `syscall` tells
 //! the stack pointer and the instruction only.
 
 use std::fs;
 use std::io::{self, Read as _};
 
+use super::comm::Comm;
 use super::{Visit, futex};
 
 /// Threads looked at in one census; the kernel allows more, no process has them.
@@ -15,7 +16,7 @@ pub const MAX_THREADS: usize = 1 << 19;
 /// What one walk found.
 #[derive(Debug, Default)]
 pub struct Census {
-    /// Threads that may wait on a futex.
+    /// Threads that may wait.
     pub visits: Vec<Visit>,
     /// All threads of the process.
     pub threads: u64,
@@ -63,11 +64,12 @@ fn is_gone(error: &io::Error) -> bool {
 fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<Visit>> {
     read(&format!("/proc/{pid}/task/{tid}/syscall"), text)?;
     let Some(call) = parse_syscall(text) else { return Ok(None) };
-    if futex::wait(call.number, &call.arguments).is_none() && !futex::restarted(call.number) {
+    // Every other call of a thread that is no runnable one waits for something.
+    if call.number == libc::SYS_futex && futex::wait(call.number, &call.arguments).is_none() {
         return Ok(None);
     }
     read(&format!("/proc/{pid}/task/{tid}/stat"), text)?;
-    let started = parse_started(text);
+    let (started, comm) = (parse_started(text), parse_name(text));
     read(&format!("/proc/{pid}/task/{tid}/status"), text)?;
     let voluntary_switches = parse_switches(text);
     Ok(Some(Visit {
@@ -79,6 +81,7 @@ fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<Visit>> {
         ip: call.ip,
         sp: call.sp,
         bp: None,
+        comm,
     }))
 }
 
@@ -112,6 +115,12 @@ fn parse_started(text: &[u8]) -> Option<u64> {
     let end = text.iter().rposition(|&byte| byte == b')')?;
     let rest = str::from_utf8(text.get(end + 1..)?).ok()?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn parse_name(text: &[u8]) -> Comm {
+    let start = text.iter().position(|&byte| byte == b'(').map_or(text.len(), |at| at + 1);
+    let end = text.iter().rposition(|&byte| byte == b')').unwrap_or(0);
+    Comm::new(text.get(start..end).unwrap_or_default())
 }
 
 fn parse_switches(text: &[u8]) -> Option<u64> {

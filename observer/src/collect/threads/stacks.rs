@@ -82,7 +82,7 @@ impl ThreadReader {
                 // It may have grown since it was measured.
                 stack_bytes: None,
             };
-            sleepers.push(Sleeper { tid: visit.tid, now: tracked, before, ran: true });
+            sleepers.push(Sleeper { tid: visit.tid, now: tracked, before, ran: true, comm: visit.comm });
         }
     }
 

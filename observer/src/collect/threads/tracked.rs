@@ -1,6 +1,7 @@
 //! What is remembered of a sleeping thread from one sample to the next: where it was, so that a thread that did not
 //! move is not read again.
 
+use super::comm::Comm;
 use super::{Visit, futex};
 use crate::sample::{GroupId, StackEnd};
 
@@ -34,6 +35,16 @@ impl Tracked {
             }
     }
 
+    /// It ran, and sleeps in the same call again with the same stack pointer; the frames above may be others.
+    pub(super) fn came_back(&self, visit: &Visit, wait: futex::Wait) -> bool {
+        (self.sp, self.ip, self.wait.reason) == (visit.sp, visit.ip, wait.reason)
+    }
+
+    /// The same place, in another wait.
+    pub(super) fn again(self, visit: &Visit, wait: futex::Wait, now: f64) -> Self {
+        Self { voluntary_switches: visit.voluntary_switches, wait, first_seen: now, ..self }
+    }
+
     pub(super) fn is(&self, visit: &Visit) -> bool {
         self.started == visit.started
     }
@@ -46,4 +57,5 @@ pub(super) struct Sleeper {
     pub(super) before: Option<GroupId>,
     /// It is not the wait that it was in before.
     pub(super) ran: bool,
+    pub(super) comm: Comm,
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::escape::escape;
+use super::names;
 use super::{Snapshot, Style};
 use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
@@ -403,6 +404,9 @@ impl Page {
         }
         if let Some(Place { function, file, line }) = &group.created_by {
             self.frame("created by", function, file.as_deref(), *line, widest, "");
+        }
+        if let Some(names) = names::words(group) {
+            self.field("named", &names);
         }
     }
 

@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use crate::diagnose::{number, site};
 use crate::sample::Group;
 use crate::tell::report::escape::escape;
+use crate::tell::report::names;
 use crate::tell::report::text::{members, reason, waits_on};
 
 /// Frames shown.
@@ -45,6 +46,7 @@ pub fn lines(group: &Group) -> Vec<Line<'static>> {
         ));
     }
     lines.extend(site::stack_end(group).map(|why| field("", &format!("({why})"))));
+    lines.extend(names::words(group).map(|names| field("named", &escape(&names))));
     lines.extend(group.created_by.as_ref().map(|place| field("created by", &escape(&site::words(place)))));
     lines
 }

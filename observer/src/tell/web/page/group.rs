@@ -7,7 +7,7 @@ use super::view::{Row, View};
 use crate::diagnose::{Culprit, number, site};
 use crate::sample::Place as SourcePlace;
 use crate::sample::{Frame, Group};
-use crate::tell::report::text;
+use crate::tell::report::{names, text};
 use crate::tell::web::chart::{self, Kind};
 
 /// Frames shown of one stack.
@@ -142,6 +142,7 @@ pub fn stack(group: &Group, mark: Option<&SourcePlace>) -> Markup {
     html! {
         (frames(&group.frames, mark))
         @if let Some(why) = site::stack_end(group) { p class="small" { (why) } }
+        @if let Some(names) = names::words(group) { p { span class="small" { "named " } (safe(&names)) } }
         @if let Some(creator) = &group.created_by { p class="creator" { span class="small" { "created by " } (source(creator)) } }
     }
 }

@@ -392,10 +392,17 @@ pub struct Growth {
 /// Memory that is still there, by the stack that first touched it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GrowthSite {
+    /// Innermost first, from the instruction that touched it outward.
     pub frames: Arc<[Frame]>,
     pub bytes: u64,
+    /// By how much it grew in the latter half of the time observed, ten minutes at most, net of what went again.
+    #[serde(default)]
+    pub bytes_per_second: f64,
     /// `mmap`, `brk`, `mprotect` or `fault`.
     pub via: String,
+    /// There are more frames above: the stack is deeper than what was copied of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// Bytes of address space that changed hands, by call.

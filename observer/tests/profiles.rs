@@ -23,7 +23,7 @@ fn site() -> Site {
         .map(|function| Frame { function: function.into(), ..Frame::default() })
         .into();
     sample.growth = Some(Growth {
-        sites: vec![GrowthSite { frames, bytes: 123_456, via: "brk".into() }],
+        sites: vec![GrowthSite { frames, bytes: 123_456, via: "brk".into(), ..GrowthSite::default() }],
         ..Growth::default()
     });
     state.sample = Arc::new(sample);

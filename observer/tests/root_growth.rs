@@ -71,6 +71,7 @@ impl Grower {
                     .map(|fault| Touch {
                         address: fault.address,
                         weight: fault.weight,
+                        thread: fault.global_tid,
                         registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
                         frames: &fault.frames,
                         stack: &fault.stack,

@@ -67,7 +67,7 @@ fn go_tool_pprof_reads_what_is_served() {
         })
         .into();
     sample.growth = Some(Growth {
-        sites: vec![GrowthSite { frames, bytes: 3 << 20, via: "brk".into() }],
+        sites: vec![GrowthSite { frames, bytes: 3 << 20, via: "brk".into(), ..GrowthSite::default() }],
         ..Growth::default()
     });
     state.sample = Arc::new(sample);

@@ -92,7 +92,7 @@ fn snapshots_with_everything_and_with_nothing() {
     sample.memory.go = Some(GoMemory { collections: Some(3), ..GoMemory::default() });
     sample.waits = Some(Waits { ended: 1, log2_microseconds: vec![1, 2] });
     sample.growth = Some(Growth {
-        sites: vec![GrowthSite { frames, bytes: 1, via: "mmap".into() }],
+        sites: vec![GrowthSite { frames, bytes: 1, via: "mmap".into(), ..GrowthSite::default() }],
         mapped: Mapped {
             source: "exact".into(),
             mapped_bytes: [("mmap".into(), 1)].into(),

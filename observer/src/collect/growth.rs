@@ -2,8 +2,8 @@
 //!
 //! Reads sampled page faults (from the kernel side) and `/proc/PID/pagemap`; gives growth sites. How much was
 //! touched says nothing: a loop that maps and unmaps touches gigabytes and keeps none. So the last stack of each
-//! sampled page is kept, and what is reported are the pages that are still there. 2 µs a sample, 2 µs a page when
-//! it is looked for.
+//! sampled page is kept, and what is reported are the pages that are still there. A page that an allocator hands out
+//! again stays with who first touched it. 2 µs a sample, 2 µs a page when it is looked for.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -17,9 +17,11 @@ use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
 
 mod pages;
+mod past;
 mod via;
 
 use pages::{Page, Pages};
+use past::Past;
 pub use via::Via;
 
 /// Sites that are reported.
@@ -39,6 +41,8 @@ pub struct Touch<'s> {
     /// Faults that this one stands for.
     pub weight: u64,
     pub registers: Registers,
+    /// Who touched it, by the thread's id in the initial PID namespace.
+    pub thread: u32,
     /// By frame pointers, the interrupted instruction first.
     pub frames: &'s [u64],
     /// A copy of the stack from the stack pointer up; empty where none was made.
@@ -48,7 +52,7 @@ pub struct Touch<'s> {
 /// What grew, and what was lost on the way to knowing it.
 #[derive(Clone, Debug, Default)]
 pub struct GrowthSites {
-    /// Largest first.
+    /// What grew most lately first.
     pub sites: Vec<GrowthSite>,
     /// Surviving bytes of all sites, also of those beyond the bound.
     pub total_bytes: u64,
@@ -73,6 +77,8 @@ pub struct GrowthReader {
     free: Vec<u32>,
     looked: Option<f64>,
     last: Vec<GrowthSite>,
+    past: Past,
+    threads: HashMap<u32, u64>,
     total_bytes: u64,
     losses: Losses,
 }
@@ -118,6 +124,8 @@ impl GrowthReader {
             free: Vec::new(),
             looked: None,
             last: Vec::new(),
+            past: Past::default(),
+            threads: HashMap::new(),
             total_bytes: 0,
             losses: Losses::new(),
         }
@@ -134,7 +142,7 @@ impl GrowthReader {
         for (touch, stack) in touches.iter().zip(&stacks) {
             let number = self.stacks.get(stack).copied().unwrap_or(0);
             let via = via::of(&self.maps, touch.address, self.go);
-            let page = Page { stack: number, weight: touch.weight.max(1), via };
+            let page = Page { stack: number, weight: touch.weight.max(1), via, thread: touch.thread };
             self.pages.insert(touch.address / page_bytes(), page);
         }
         let thinned = self.pages.take_thinned();
@@ -145,13 +153,26 @@ impl GrowthReader {
     pub fn sample(&mut self, at_seconds: f64) -> GrowthSites {
         if self.looked.is_none_or(|looked| at_seconds - looked >= SURVIVOR_SECONDS) {
             self.looked = Some(at_seconds);
-            self.look();
+            self.look(at_seconds);
         }
         GrowthSites {
             sites: self.last.clone(),
             total_bytes: self.total_bytes,
             losses: std::mem::take(&mut self.losses),
         }
+    }
+
+    /// Bytes that each thread first touched and that were still there at the last look, by the thread's id in the
+    /// initial PID namespace (`ThreadRecord::global_tid`). Of a thread that ended, what it left behind; an id that
+    /// the kernel has given to another thread meanwhile stands for both. At most as many as pages are kept.
+    pub fn touched_by_thread(&self) -> &HashMap<u32, u64> {
+        &self.threads
+    }
+
+    /// The same for some threads together.
+    pub fn touched_by(&self, global_tids: impl IntoIterator<Item = u32>) -> u64 {
+        let bytes = global_tids.into_iter().filter_map(|tid| self.threads.get(&tid));
+        bytes.fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 
     /// New code or new memory since the maps were read: they are read again, once a batch at most.
@@ -214,18 +235,24 @@ impl GrowthReader {
     }
 
     /// Drops the pages that are gone, and the stacks that no page is left of.
-    fn look(&mut self) {
+    fn look(&mut self, at_seconds: f64) {
         // Of a process that exited, what was there last stays on the record.
         let _ = self.pages.keep_resident(&mut self.resident);
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
+        self.threads.clear();
         for page in self.pages.iter() {
-            let sum = bytes.entry((page.stack, page.via)).or_default();
-            *sum = sum.saturating_add(page.weight.saturating_mul(page_bytes()));
+            let stood_for = page.weight.saturating_mul(page_bytes());
+            for sum in [
+                bytes.entry((page.stack, page.via)).or_default(),
+                self.threads.entry(page.thread).or_default(),
+            ] {
+                *sum = sum.saturating_add(stood_for);
+            }
         }
         self.total_bytes = bytes.values().fold(0, |sum, &bytes| sum.saturating_add(bytes));
         let live: HashSet<u32> = bytes.keys().map(|&(stack, _)| stack).collect();
         self.symbolize(&live);
-        self.last = self.sites(&bytes);
+        self.last = self.sites(&bytes, at_seconds);
         for (number, place) in self.places.iter_mut().enumerate().skip(1) {
             if !live.contains(&(number as u32))
                 && let Some(gone) = place.take()
@@ -253,7 +280,7 @@ impl GrowthReader {
     }
 
     /// Stacks that differ in addresses only are one site.
-    fn sites(&mut self, bytes: &HashMap<(u32, Via), u64>) -> Vec<GrowthSite> {
+    fn sites(&mut self, bytes: &HashMap<(u32, Via), u64>, at_seconds: f64) -> Vec<GrowthSite> {
         let mut sites = HashMap::new();
         for (&(stack, via), &bytes) in bytes {
             let Some(place) = self.places.get(stack as usize).and_then(Option::as_ref) else { continue };
@@ -263,12 +290,21 @@ impl GrowthReader {
                 frames,
                 bytes: 0,
                 via: via.name().to_owned(),
+                ..GrowthSite::default()
             });
             site.bytes = site.bytes.saturating_add(bytes);
         }
+        let now = sites.iter().map(|(&id, site)| (id, site.bytes)).collect();
+        for (id, per_second) in self.past.grown(at_seconds, now) {
+            if let Some(site) = sites.get_mut(&id) {
+                site.bytes_per_second = per_second;
+            }
+        }
         let mut sites: Vec<_> = sites.into_iter().collect();
+        // What was touched long ago does not stand before what keeps growing, nor does it go when there is room.
         sites.sort_unstable_by(|(id, site), (other_id, other)| {
-            other.bytes.cmp(&site.bytes).then(id.cmp(other_id))
+            let (rate, other_rate) = (site.bytes_per_second.max(0.0), other.bytes_per_second.max(0.0));
+            other_rate.total_cmp(&rate).then(other.bytes.cmp(&site.bytes)).then(id.cmp(other_id))
         });
         let over = sites.len().saturating_sub(MAX_SITES);
         self.lose("growth_sites_left_out", over as u64);

@@ -184,6 +184,7 @@ fn touch(fault: &Fault) -> Touch<'_> {
     Touch {
         address: fault.address,
         weight: fault.weight,
+        thread: fault.global_tid,
         registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
         frames: &fault.frames,
         stack: &fault.stack,

@@ -68,6 +68,7 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
         frames: frames.into(),
         bytes: bytes as u64,
         via: via.to_owned(),
+        ..GrowthSite::default()
     };
     if let Some(last) = run.samples.last_mut() {
         last.growth = Some(Growth {

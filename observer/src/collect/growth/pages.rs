@@ -16,6 +16,8 @@ pub struct Page {
     /// Pages that it stands for.
     pub weight: u64,
     pub via: Via,
+    /// The thread that touched it last, by its id in the initial PID namespace.
+    pub thread: u32,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +47,17 @@ impl Pages {
             for page in self.pages.values_mut() {
                 page.weight = page.weight.saturating_mul(2);
             }
+        }
+    }
+
+    /// The kernel moved what lay there, as `mremap` does: the pages are the same under other numbers.
+    pub fn relocate(&mut self, from: u64, to: u64, pages: u64) {
+        let mut moved = self.pages.split_off(&from);
+        let mut after = moved.split_off(&from.saturating_add(pages));
+        self.pages.append(&mut after);
+        for (number, page) in moved {
+            // Kept whatever their new number: it was their old one that they were chosen by.
+            self.pages.insert(to.saturating_add(number - from), page);
         }
     }
 
@@ -81,7 +94,10 @@ mod tests {
         let mut pages = Pages::default();
         let total = 1_000_000u64;
         for number in 0..total {
-            pages.insert(number * 16, Page { stack: (number % 2) as u32, weight: 61, via: Via::Mmap });
+            pages.insert(
+                number * 16,
+                Page { stack: (number % 2) as u32, weight: 61, via: Via::Mmap, thread: 1 },
+            );
         }
         assert!(pages.iter().count() <= MAX_PAGES);
         assert!(pages.take_thinned() > 0);
@@ -93,10 +109,27 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_were_moved_are_the_same_pages() {
+        let mut pages = Pages::default();
+        for number in 0..30 {
+            pages.insert(number, Page { stack: number as u32, weight: 1, via: Via::Mmap, thread: 1 });
+        }
+        pages.relocate(10, 1000, 10);
+        let numbers: Vec<u64> = pages.pages.keys().copied().collect();
+        assert_eq!(numbers, (0..10).chain(20..30).chain(1000..1010).collect::<Vec<u64>>());
+        assert_eq!(pages.pages[&1003].stack, 13);
+        // A target may say anything.
+        for (from, to, length) in [(u64::MAX, 0, u64::MAX), (0, u64::MAX, u64::MAX), (5, 5, 0)] {
+            pages.relocate(from, to, length);
+        }
+        assert!(pages.iter().count() <= 30);
+    }
+
+    #[test]
     fn pages_that_are_gone_are_forgotten() {
         let mut pages = Pages::default();
         for number in 0..10 {
-            pages.insert(number, Page { stack: 1, weight: 1, via: Via::Brk });
+            pages.insert(number, Page { stack: 1, weight: 1, via: Via::Brk, thread: 1 });
         }
         pages.keep_resident(|numbers| Ok(numbers.iter().map(|number| number % 2 == 0).collect())).unwrap();
         assert_eq!(pages.iter().count(), 5);

@@ -56,7 +56,14 @@ fn touch(memory: &Memory, pages: Range<u64>, reader: &mut GrowthReader, frames: 
     memory.lock().unwrap().extend(pages.clone());
     let registers = Registers { ip: frames[0], ..Registers::default() };
     let touches: Vec<Touch<'_>> = pages
-        .map(|page| Touch { address: page * page_bytes(), weight: 61, registers, frames, stack })
+        .map(|page| Touch {
+            address: page * page_bytes(),
+            weight: 61,
+            registers,
+            thread: frames[0] as u32,
+            frames,
+            stack,
+        })
         .collect();
     reader.record(&touches);
 }
@@ -81,6 +88,37 @@ fn only_what_is_still_there_is_growth() {
     assert_eq!(names(&after.sites[0]), ["f5", "f10"]);
     assert_eq!(after.total_bytes, after.sites[0].bytes);
     assert!(after.losses.is_empty());
+}
+
+#[test]
+fn what_each_thread_touched_goes_with_the_pages() {
+    let (mut reader, memory) = reader(true);
+    touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
+    touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
+    reader.sample(0.0);
+    let page = 61 * page_bytes();
+    assert_eq!(reader.touched_by_thread()[&5], 4000 * page);
+    assert_eq!(reader.touched_by([5, 6, 7]), 10_000 * page);
+    memory.lock().unwrap().split_off(&5000);
+    reader.sample(10.0);
+    assert_eq!((reader.touched_by([6]), reader.touched_by([5])), (0, 4000 * page));
+}
+
+#[test]
+fn what_grows_now_stands_before_what_grew_once() {
+    let (mut reader, memory) = reader(true);
+    touch(&memory, 0..9000, &mut reader, &[5, 11], &[]);
+    for second in 0..10 {
+        reader.sample(f64::from(second) * 2.0);
+        let first = 10_000 + u64::from(second as u32) * 100;
+        touch(&memory, first..first + 100, &mut reader, &[6, 12], &[]);
+    }
+    let found = reader.sample(20.0);
+    let [grows, grew] = &found.sites[..] else { panic!("{:?}", found.sites) };
+    assert_eq!((names(grows), names(grew)), (vec!["f6", "f11"], vec!["f5", "f10"]));
+    assert!(grew.bytes > 5 * grows.bytes && grew.bytes_per_second.abs() < 1.0);
+    let truth = (50 * 61 * page_bytes()) as f64;
+    assert!((grows.bytes_per_second / truth - 1.0).abs() < 0.2, "{} of {truth}", grows.bytes_per_second);
 }
 
 #[test]

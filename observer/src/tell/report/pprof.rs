@@ -212,7 +212,12 @@ mod tests {
             Frame { function: "malloc".into(), module: Some("libc.so.6".into()), ..Frame::default() },
             Frame { function: "main".into(), module: Some("a".into()), ..Frame::default() },
         ];
-        let site = |bytes, via: &str| GrowthSite { frames: frames.clone().into(), bytes, via: via.into() };
+        let site = |bytes, via: &str| GrowthSite {
+            frames: frames.clone().into(),
+            bytes,
+            via: via.into(),
+            ..GrowthSite::default()
+        };
         let sites = [site(4096, "brk"), site(u64::MAX, "mmap"), site(0, "mmap")];
         let profile = read(&growth(&sites, &TargetInfo { exe: "/srv/a".into(), ..TargetInfo::default() }, 5));
         assert_eq!(profile.sample.iter().map(|row| row.value[0]).collect::<Vec<_>>(), [4096, i64::MAX]);

@@ -8,9 +8,11 @@ mod go_layouts;
 mod interrupt;
 mod lint;
 mod place;
+mod rules;
 mod run;
 mod setup;
 mod test;
+mod validate;
 mod vm;
 
 use std::process::ExitCode;
@@ -37,6 +39,10 @@ enum Verb {
     Bench(bench::Options),
     /// Check format, lints (with and without eBPF), licences and dependencies
     Lint(lint::Options),
+    /// Check what deploy/ ships against the schemas of Kubernetes, the Prometheus operator and Grafana, offline
+    Validate,
+    /// Make the operator's PrometheusRule from deploy/prometheus/rules.yml
+    Rules,
     /// Read the Go runtime's struct offsets from installed toolchains into observer's table
     GoLayouts(go_layouts::Options),
 }
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
         Verb::Setup(options) => setup::setup(options),
         Verb::Bench(options) => bench::bench(options),
         Verb::Lint(options) => lint::lint(options),
+        Verb::Validate => validate::validate(),
+        Verb::Rules => rules::rules(),
         Verb::GoLayouts(options) => go_layouts::go_layouts(options),
     };
     match done {

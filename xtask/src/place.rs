@@ -30,6 +30,11 @@ pub fn go_toolchains() -> Result<PathBuf> {
     Ok(cache()?.join("go"))
 }
 
+/// What checks manifests and the dashboard.
+pub fn validators() -> Result<PathBuf> {
+    Ok(cache()?.join("validate"))
+}
+
 /// What was downloaded and is worth keeping.
 pub fn cache() -> Result<PathBuf> {
     if let Some(cache) = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {

@@ -5,6 +5,7 @@ mod debian;
 mod deny;
 mod ebpf;
 mod go;
+mod manifests;
 mod monitoring;
 mod qemu;
 
@@ -16,6 +17,7 @@ use clap::{Args, ValueEnum};
 use crate::run::Clock;
 
 pub use self::go::newest as newest_go;
+pub use self::manifests::kubectl;
 
 #[derive(Args)]
 pub struct Options {
@@ -34,6 +36,8 @@ pub enum Purpose {
     /// The tests on other kernels
     Vm,
     Lint,
+    /// Checking manifests and dashboard
+    Validate,
     All,
 }
 
@@ -126,7 +130,7 @@ pub fn ensure(purpose: Purpose, clock: Clock) -> Result<()> {
 
 fn survey(purpose: Purpose) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
-    if purpose != Purpose::Lint {
+    if !matches!(purpose, Purpose::Lint | Purpose::Validate) {
         needs.push(ebpf::rust());
         needs.push(ebpf::linker());
     }
@@ -141,10 +145,12 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
             needs.extend(qemu::each());
         }
         Purpose::Lint => needs.push(deny::cargo_deny()),
+        Purpose::Validate => needs.extend(manifests::each()?),
         Purpose::All => {
             needs.extend(go::each()?);
             needs.extend(monitoring::each());
             needs.push(deny::cargo_deny());
+            needs.extend(manifests::each()?);
         }
     }
     Ok(needs)

@@ -1,0 +1,116 @@
+//! Renders every kustomization and validates what comes out, the examples, and the profile for `kubectl debug` in the
+//! pod that it makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Manifest;
+use crate::run::{self, Clock};
+use crate::{place, setup};
+
+/// From the first with native sidecars on by default to the newest whose schemas we have.
+const VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
+
+pub fn manifests() -> Result<Vec<Manifest>> {
+    let kubectl = setup::kubectl().context("no kubectl (run: cargo xtask setup)")?;
+    let root = place::root().join("deploy/kubernetes");
+    let mut manifests = Vec::new();
+    for path in files(&root)? {
+        let name = path.strip_prefix(place::root().join("deploy")).unwrap_or(&path).display().to_string();
+        let file = path.file_name().unwrap_or_default();
+        let parent = path.parent().unwrap_or(&root);
+        if file == "kustomization.yaml" && read(&path)?.contains("\nkind: Kustomization\n") {
+            let text = run::output(
+                kubectl.to_str().context("kubectl has an odd name")?,
+                &["kustomize", parent.to_str().context("the checkout has an odd name")?],
+            );
+            // Once more, for what it says.
+            let Some(text) = text else {
+                run::check(Command::new(&kubectl).arg("kustomize").arg(parent))?;
+                bail!("{name} cannot be rendered");
+            };
+            manifests.push(Manifest { name, text });
+        } else if path.extension().is_some_and(|extension| extension == "yaml")
+            && !parent.join("kustomization.yaml").exists()
+        {
+            manifests.push(Manifest { name, text: read(&path)? });
+        } else if name.ends_with("debug/profile.json") {
+            manifests.push(Manifest { name, text: debugged(&read(&path)?)? });
+        }
+    }
+    Ok(manifests)
+}
+
+/// The pod with the container that `kubectl debug --custom` puts in.
+fn debugged(profile: &str) -> Result<String> {
+    let mut container: serde_json::Value = serde_json::from_str(profile).context("debug/profile.json")?;
+    let named = container.as_object_mut().context("debug/profile.json is no object")?;
+    for (key, value) in [("name", "debugger"), ("image", "observer"), ("targetContainerName", "app")] {
+        named.insert(key.to_owned(), value.into());
+    }
+    let pod = serde_json::json!({
+        "spec": {"containers": [{"name": "app", "image": "app"}], "ephemeralContainers": [container]},
+    });
+    Ok(format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: debugged}}\nspec: {}\n", pod["spec"]))
+}
+
+pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
+    let directory = place::work().join("validate");
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let whole = Manifest {
+        name: "manifests".to_owned(),
+        text: manifests.iter().flat_map(|one| one.documents(false)).collect::<Vec<_>>().join("\n---\n"),
+    };
+    let names: Vec<&str> = manifests.iter().map(|one| one.name.as_str()).collect();
+    clock.say("validate", &format!("{} against Kubernetes {}", names.join(", "), VERSIONS.join(", ")));
+    for version in VERSIONS {
+        if !valid(&directory, &whole, version, Stdio::inherit())? {
+            bail!("not valid in Kubernetes {version}, see above");
+        }
+        for (from, to) in [
+            ("readOnlyRootFilesystem", "readOnlyRootFileSystem"),
+            ("containerPort: 9713", "containerPort: http"),
+        ] {
+            if valid(&directory, &whole.with_fault(from, to)?, version, Stdio::null())? {
+                bail!("kubernetes-validate takes `{to}` for valid in Kubernetes {version}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn valid(directory: &Path, manifest: &Manifest, version: &str, said: Stdio) -> Result<bool> {
+    let path = directory.join("manifests.yaml");
+    fs::write(&path, &manifest.text).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut command = Command::new("python3");
+    command
+        .args(["-m", "kubernetes_validate", "--strict", "--quiet", "--kubernetes-version", version])
+        .arg(&path)
+        .env("PYTHONPATH", place::validators()?.join("python"))
+        .stdout(Stdio::null())
+        .stderr(said);
+    Ok(run::wait(&mut command, |_| ())?.success())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Every file below, in order.
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}

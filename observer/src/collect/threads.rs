@@ -18,7 +18,6 @@ use crate::sample::{Degraded, Frame, Group, GroupId, Losses};
 use crate::symbol::Symbolizer;
 use crate::symbol::cache::Cache;
 use crate::target::maps::Mapping;
-use crate::target::memory::RemoteMemory;
 
 pub mod comm;
 pub mod futex;
@@ -120,8 +119,6 @@ pub struct ThreadReader {
     pid: u32,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
-    /// For code that has no call frame information and keeps frame pointers.
-    frame_pointers: unwind::FramePointers,
     maps: Vec<Mapping>,
     /// Path and inode of the executable of a Go program.
     go_file: Option<(String, u64)>,
@@ -148,7 +145,6 @@ impl ThreadReader {
             pid,
             symbolizer,
             unwinder: Box::new(unwind::dwarf::CallFrames::new(pid)),
-            frame_pointers: unwind::FramePointers::new(RemoteMemory::new(pid)),
             maps: Vec::new(),
             go_file,
             pagemap: Pagemap::open(pid).ok(),

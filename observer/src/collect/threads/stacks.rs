@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tracked::{Sleeper, Tracked};
-use super::unwind::{End, Registers, Stack, Unwinder as _};
+use super::unwind::{End, Registers};
 use super::{MAX_PLACES, StackKey, ThreadReader, ThreadSample, Visit, count, futex, identity, procfs};
 use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd};
 use crate::symbol;
@@ -17,10 +17,8 @@ impl ThreadReader {
     pub(super) fn remap(&mut self) {
         if let Ok(maps) = maps::read(self.pid)
             && !maps.is_empty()
-            && maps != self.maps
         {
             self.unwinder.remap(&maps);
-            self.frame_pointers.remap(&maps);
             self.maps = maps;
         }
     }
@@ -48,13 +46,7 @@ impl ThreadReader {
         let (mut torn, mut truncated) = (0, 0);
         for (visit, wait, before) in moved {
             let registers = Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp };
-            let mut stack = self.unwinder.unwind(&registers);
-            if stack.end != End::Root {
-                let chain = self.frame_pointers.unwind(&registers);
-                if chain.addresses.len() > stack.addresses.len() {
-                    stack = Stack { guessed: true, ..chain };
-                }
-            }
+            let stack = self.unwinder.unwind(&registers);
             // It slept when the census came by; the stack is that sleep's only if it sleeps it still.
             if !procfs::still_there(self.pid, visit) {
                 torn += 1;

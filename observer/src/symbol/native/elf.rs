@@ -44,6 +44,8 @@ pub struct Part {
 pub struct Elf {
     pub segments: Vec<Segment>,
     pub build_id: Vec<u8>,
+    /// Where the kernel, or the dynamic linker, begins the program; 0 in most libraries.
+    pub entry: u64,
     /// Has symbol tables (the static one or the dynamic one), none beyond bounds.
     pub symbols: bool,
     /// Has the static symbol table, which names also what is not exported.
@@ -66,7 +68,7 @@ impl Elf {
         if header.get(..6) != Some(b"\x7fELF\x02\x01") {
             return Ok(None);
         }
-        let mut elf = Self::default();
+        let mut elf = Self { entry: word.u64(24).unwrap_or(0), ..Self::default() };
         let (Some(ph_offset), Some(ph_size), Some(ph_count)) = (word.u64(32), word.u16(54), word.u16(56))
         else {
             return Ok(None);

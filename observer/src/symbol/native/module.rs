@@ -6,13 +6,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Elf;
 use crate::symbol::bounded_name;
 use crate::target::maps::Mapping;
 use crate::target::memory::RemoteMemory;
+
+/// As the kernel calls it: it is mapped from no file.
+const VDSO: &str = "[vdso]";
+/// It has some 8 KiB.
+const MAX_VDSO_BYTES: u64 = 256 << 10;
 
 /// Which file, so that answers about it hold wherever and however often it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,9 +30,9 @@ pub struct ModuleKey {
 }
 
 impl ModuleKey {
-    /// `None` for memory without a file.
+    /// `None` for memory without a file; the kernel's own library in the process counts as one.
     pub fn of(mapping: &Mapping) -> Option<Self> {
-        mapping.is_file().then(|| Self {
+        (mapping.is_file() || mapping.path == VDSO).then(|| Self {
             device: mapping.device,
             inode: mapping.inode,
             path: mapping.path.clone(),
@@ -49,13 +56,16 @@ pub struct Module {
 
 impl Module {
     pub fn open(pid: u32, key: &ModuleKey, mapping: &Mapping) -> Option<Self> {
+        if mapping.path == VDSO && !mapping.is_file() {
+            let file = copy_of_memory(pid, mapping)?;
+            let elf = Elf::read(&file).ok()??;
+            return Some(Self { name: key.name(), elf, file });
+        }
         let process = PathBuf::from(format!("/proc/{pid}"));
         let mapped = process.join(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
         let file = open_regular(&mapped).or_else(|| {
-            let same = |file: &File| {
-                file.metadata().is_ok_and(|found| found.ino() == key.inode)
-                    || has_the_code(pid, file, mapping)
-            };
+            // Not by its number: layered file systems have others, and a new file gets that of a deleted one.
+            let same = |file: &File| has_the_code(pid, file, mapping);
             let exe = process.join("exe");
             let by_name = || {
                 let inside = key.path.trim_start_matches('/');
@@ -77,13 +87,39 @@ impl Module {
     }
 }
 
-/// Whether the file begins its code as the target's memory does: layered file systems number files differently.
+/// Bytes of a mapping's code that are compared with its file's: all of an ordinary library.
+const MAX_COMPARED: u64 = 4 << 20;
+
+/// Whether the file has the code that the target's memory has.
 fn has_the_code(pid: u32, file: &File, mapping: &Mapping) -> bool {
-    let (mut mapped, mut stored) = ([0; 4096], [0; 4096]);
-    mapping.executable
-        && RemoteMemory::new(pid).read_exact(mapping.start, &mut mapped).is_ok()
-        && file.read_exact_at(&mut stored, mapping.offset).is_ok()
-        && mapped == stored
+    const PIECE: usize = 64 << 10;
+    const BREAKPOINT: u8 = 0xcc;
+    let (mut mapped, mut stored) = (vec![0; PIECE], vec![0; PIECE]);
+    let memory = RemoteMemory::new(pid);
+    let length = mapping.len().min(MAX_COMPARED);
+    let same = |offset: u64| {
+        let size = PIECE.min(usize::try_from(length - offset).unwrap_or(PIECE));
+        let read = memory.read(mapping.start + offset, &mut mapped[..size]).unwrap_or(0);
+        // The last page is filled up behind the end of the file.
+        let there = file.read_at(&mut stored[..size], mapping.offset.saturating_add(offset)).unwrap_or(0);
+        // Where a debugger or a probe stops, memory has a breakpoint.
+        let alike = |(mapped, stored): (&u8, &u8)| mapped == stored || *mapped == BREAKPOINT;
+        read == size
+            && there > 0
+            && there.next_multiple_of(4096) >= size
+            && mapped.iter().zip(&stored[..there]).all(alike)
+    };
+    mapping.executable && length > 0 && (0..length).step_by(PIECE).all(same)
+}
+
+/// A file of our own with what a mapping holds.
+fn copy_of_memory(pid: u32, mapping: &Mapping) -> Option<File> {
+    let size = usize::try_from(mapping.len().min(MAX_VDSO_BYTES)).ok()?;
+    let mut bytes = vec![0; size];
+    RemoteMemory::new(pid).read_exact(mapping.start, &mut bytes).ok()?;
+    let file = File::from(memfd_create(c"vdso", MFdFlags::MFD_CLOEXEC).ok()?);
+    file.write_all_at(&bytes, 0).ok()?;
+    Some(file)
 }
 
 /// Opens a file only when it is a regular one.

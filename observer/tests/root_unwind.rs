@@ -1,0 +1,168 @@
+//! Stacks of threads that slept before observer came, against those that gdb finds: frame by frame, thread by thread.
+//!
+//! Needs root, compilers and gdb. gdb stops what it looks at; these are programs of the test's own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use observer::collect::threads::procfs;
+use observer::collect::threads::unwind::dwarf::CallFrames;
+use observer::collect::threads::unwind::{End, MAX_FRAMES, Registers, Stack, Unwinder as _};
+use observer::kernel::{CensusOptions, Kernel, KernelOptions};
+use observer::target::maps;
+
+/// Prints the physical frames of every thread: `stack TID PC PC ...`.
+const GDB: &str = "
+import gdb
+for thread in gdb.selected_inferior().threads():
+    thread.switch()
+    frame, found = gdb.newest_frame(), []
+    while frame is not None and len(found) < 300:
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
+            found.append('%x' % frame.pc())
+        frame = frame.older()
+    print('stack', thread.ptid[1], *found)
+";
+
+/// A program that said `ok`.
+struct Target {
+    child: Child,
+    _output: BufReader<std::process::ChildStdout>,
+}
+
+impl Target {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ok\n");
+        Self { child, _output: output }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Registers of its sleeping threads, by the kernel's census or by what `/proc` tells.
+    fn registers(&self, by_kernel: bool) -> BTreeMap<u32, Registers> {
+        if !by_kernel {
+            let visits = procfs::census(self.pid()).unwrap().visits;
+            return visits
+                .iter()
+                .map(|visit| (visit.tid, Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp }))
+                .collect();
+        }
+        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
+        let handle = kernel.add_target(self.pid()).unwrap();
+        let census = kernel.census(&handle, CensusOptions::default()).unwrap();
+        let sleeping =
+            census.threads.iter().filter(|thread| thread.is_sleeping() && thread.syscall.is_some());
+        sleeping
+            .map(|thread| (thread.tid, Registers { ip: thread.ip, sp: thread.sp, bp: Some(thread.bp) }))
+            .collect()
+    }
+
+    fn stacks(&self, by_kernel: bool) -> BTreeMap<u32, Stack> {
+        let mut unwinder = CallFrames::new(self.pid());
+        unwinder.remap(&maps::read(self.pid()).unwrap());
+        self.registers(by_kernel).into_iter().map(|(tid, at)| (tid, unwinder.unwind(&at))).collect()
+    }
+
+    /// As gdb has them.
+    fn by_gdb(&self) -> BTreeMap<u32, Vec<u64>> {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("stacks.py");
+        std::fs::write(&script, GDB).unwrap();
+        let output = Command::new("gdb")
+            .args(["-nx", "-batch", "-ex", "set backtrace past-main on", "-ex", "set debuginfod enabled off"])
+            .args(["-p", &self.pid().to_string(), "-x"])
+            .arg(&script)
+            .output()
+            .expect("gdb (install: cargo xtask setup)");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let stack = |line: &str| {
+            let mut words = line.strip_prefix("stack ")?.split(' ');
+            let tid = words.next()?.parse().ok()?;
+            Some((tid, words.map(|word| u64::from_str_radix(word, 16).unwrap()).collect()))
+        };
+        let stacks: BTreeMap<_, _> = text.lines().filter_map(stack).collect();
+        assert!(!stacks.is_empty(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        stacks
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A source below xtask/targets, compiled.
+fn build(directory: &Path, compiler: &str, source: &str, flags: &[&str]) -> PathBuf {
+    let program = directory.join(format!("{compiler}{}", flags.concat().replace(['/', ' ', '='], "")));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets").join(source);
+    let mut command = Command::new(compiler);
+    if compiler == "rustc" {
+        command.args(["--edition", "2024", "-O"]);
+    } else {
+        command.args(["-O2", "-fomit-frame-pointer", "-pthread"]);
+    }
+    let compiled = command.args(flags).arg("-o").arg(&program).arg(source).status();
+    assert!(compiled.expect("a compiler (install: cargo xtask setup)").success(), "{compiler} {flags:?}");
+    program
+}
+
+/// Whether a stack has the frames that gdb has. What was interrupted is told as if behind a call.
+fn same_frames(stack: &Stack, gdb: &[u64]) -> bool {
+    let gdb = &gdb[..gdb.len().min(MAX_FRAMES)];
+    stack.addresses.len() == gdb.len()
+        && stack.addresses.iter().zip(gdb).all(|(one, other)| one == other || *one == other + 1)
+}
+
+fn hex(addresses: &[u64]) -> Vec<String> {
+    addresses.iter().take(24).map(|address| format!("{address:x}")).collect()
+}
+
+/// Every thread has gdb's stack, and is known to be whole.
+fn as_gdb_has_them(what: &str, program: &Path) {
+    let target = Target::start(&mut Command::new(program));
+    for by_kernel in [true, false] {
+        let (stacks, gdb) = (target.stacks(by_kernel), target.by_gdb());
+        assert!(stacks.len() >= 4, "{what}: {stacks:?}");
+        for (tid, stack) in &stacks {
+            let name = std::fs::read_to_string(format!("/proc/{}/task/{tid}/comm", target.pid())).unwrap();
+            assert!(
+                same_frames(stack, &gdb[tid]),
+                "{what} by kernel {by_kernel}, {tid} {name}: {:?} {}\n{:?}\nnot {}\n{:?}",
+                stack.end,
+                stack.addresses.len(),
+                hex(&stack.addresses),
+                gdb[tid].len(),
+                hex(&gdb[tid])
+            );
+            let whole = stack.end == if gdb[tid].len() > MAX_FRAMES { End::Truncated } else { End::Root };
+            assert!(whole && !stack.guessed, "{what}: {tid} {name}: {:?} {}", stack.end, stack.guessed);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_c_stacks_are_those_of_gdb() {
+    let directory = tempfile::tempdir().unwrap();
+    for flags in [&[][..], &["-static"], &["-static-pie"], &["-s", "-rdynamic"], &["-no-pie", "-O1"]] {
+        as_gdb_has_them(&format!("C {flags:?}"), &build(directory.path(), "cc", "c/stacks/stacks.c", flags));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_cpp_and_rust_stacks_are_those_of_gdb() {
+    let directory = tempfile::tempdir().unwrap();
+    as_gdb_has_them("C++", &build(directory.path(), "c++", "cpp/stacks/stacks.cpp", &[]));
+    as_gdb_has_them("Rust", &build(directory.path(), "rustc", "rust/stacks/stacks.rs", &[]));
+}

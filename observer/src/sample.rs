@@ -75,9 +75,9 @@ pub struct Container {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Runtime {
-    /// `go`, `native`, `java`, `python`, `node`.
+    /// `go`, `java`, `python`, `node`, `ruby`, `dotnet`, `rust`, `c++`; `native` where none of them is known.
     pub name: String,
-    /// As the runtime writes it: `go1.27.3`.
+    /// As the runtime writes it: `go1.27.3`, `17.0.15`; of Rust the compiler's.
     pub version: Option<String>,
     /// No symbol table.
     #[serde(default)]

@@ -5,6 +5,7 @@ pub mod find;
 pub mod identity;
 pub mod maps;
 pub mod memory;
+pub mod runtime;
 pub mod stat;
 
 pub use identity::Target;

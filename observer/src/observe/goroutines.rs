@@ -9,6 +9,7 @@ use crate::collect::go::retain::RetainBudget;
 use crate::collect::go::{GoError, GoReader};
 use crate::sample::{Degraded, GroupId, Retained, Runtime, Sample, TargetInfo};
 use crate::symbol::go::GoSymbols;
+use crate::target::runtime;
 
 pub enum Goroutines {
     Read(Box<GoReader>),
@@ -18,7 +19,7 @@ pub enum Goroutines {
 }
 
 impl Goroutines {
-    /// Looks for a Go runtime in `pid`, and notes it in `info`.
+    /// Looks for a Go runtime in `pid`, and notes in `info` which runtime it has.
     pub fn open(pid: u32, info: &mut TargetInfo) -> Self {
         match GoReader::open(pid) {
             Ok(reader) => {
@@ -29,7 +30,10 @@ impl Goroutines {
                 };
                 Self::Read(Box::new(reader))
             }
-            Err(GoError::NotGo { .. }) => Self::NotGo,
+            Err(GoError::NotGo { .. }) => {
+                info.runtime = runtime::of(pid);
+                Self::NotGo
+            }
             Err(error) => {
                 if let GoError::Unsupported { version, .. } = &error {
                     info.runtime =

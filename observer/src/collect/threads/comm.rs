@@ -117,7 +117,7 @@ mod tests {
         let many: Vec<String> = (0..1000)
             .map(|i: u32| format!("{}x", "a".repeat(i as usize % 13 + 1) + &i.to_string()))
             .collect();
-        let many: Vec<&[u8]> = many.iter().map(|name| name.as_bytes()).collect();
+        let many: Vec<&[u8]> = many.iter().map(String::as_bytes).collect();
         assert_eq!(shown(&many).len(), SHOWN);
         assert_eq!(shown(&[b"", b"\xff\xfe1", b"\xff\xfe2"]), [("\u{fffd}\u{fffd}#".to_owned(), 2)]);
         assert_eq!(shown(&[b"0123456789abcdefgh"])[0].0, "0123456789abcde");

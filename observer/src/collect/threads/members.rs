@@ -122,7 +122,7 @@ impl Members {
         let scaled =
             u128::from(self.measured_bytes) * u128::from(self.count) / u128::from(self.measured.max(1));
         let waits_on = if syscall::is_one(self.operation) {
-            syscall::waits_on(pid, self.operation, &self.objects, note)
+            syscall::waits_on(pid, self.operation, &self.objects, note.as_deref())
         } else {
             Some(WaitsOn {
                 kind: name.kind.to_owned(),

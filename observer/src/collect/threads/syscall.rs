@@ -132,11 +132,11 @@ pub fn is_one(reason: &str) -> bool {
 }
 
 /// What the members of a group wait on, by the first arguments of their calls.
-pub fn waits_on(pid: u32, reason: &str, objects: &HashSet<u64>, note: Option<String>) -> Option<WaitsOn> {
+pub fn waits_on(pid: u32, reason: &str, objects: &HashSet<u64>, note: Option<&str>) -> Option<WaitsOn> {
     let (.., object, _) = *CALLS.iter().find(|(_, name, ..)| *name == reason)?;
     let all = objects.len() as u64;
     let on = |kind: &str, objects, more: Option<String>| {
-        let words: Vec<String> = more.into_iter().chain(note.clone()).collect();
+        let words: Vec<String> = more.into_iter().chain(note.map(str::to_owned)).collect();
         let note = (!words.is_empty()).then(|| words.join(", "));
         Some(WaitsOn { kind: kind.to_owned(), objects, note, ..WaitsOn::default() })
     };

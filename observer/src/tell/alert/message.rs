@@ -12,6 +12,7 @@ use crate::diagnose::{Culprit, Deadlock, Verdict, site};
 use crate::sample::{GroupKind, Place};
 use crate::tell::board::TargetState;
 use crate::tell::report::escape::escape;
+use crate::tell::report::text;
 
 /// Version of the JSON document: fields are added, never changed.
 pub const SCHEMA: &str = "observer.alert/1";
@@ -364,7 +365,11 @@ fn memory(memory: &Memory, exited: bool) -> String {
 }
 
 fn process(target: &About) -> String {
-    let version = target.runtime_version.as_deref().map(|version| format!(", {version}")).unwrap_or_default();
+    let version = target
+        .runtime_version
+        .as_deref()
+        .map(|version| format!(", {}", text::runtime(&target.runtime, Some(version))))
+        .unwrap_or_default();
     let pod = target.pod.as_ref().map(|pod| match &target.namespace {
         Some(namespace) => format!(", pod {namespace}/{pod}"),
         None => format!(", pod {pod}"),

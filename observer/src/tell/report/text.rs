@@ -186,10 +186,9 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
 /// `checkout (pid 4242, go1.27.3, stripped)`.
 pub fn target(target: &TargetInfo) -> String {
     let mut facts = vec![format!("pid {}", target.pid)];
-    match (&target.runtime.version, target.runtime.name.as_str()) {
-        (Some(version), _) => facts.push(escape(version).into_owned()),
-        (None, "") => {}
-        (None, name) => facts.push(escape(name).into_owned()),
+    let runtime = runtime(&target.runtime.name, target.runtime.version.as_deref());
+    if !runtime.is_empty() {
+        facts.push(escape(&runtime).into_owned());
     }
     if target.runtime.stripped {
         facts.push("stripped".to_owned());
@@ -209,6 +208,16 @@ fn container(container: &Container) -> Option<String> {
     let name = name.map(|name| format!("container {name}"));
     let parts: Vec<String> = name.into_iter().chain(of).collect();
     (!parts.is_empty()).then(|| escape(&parts.join(" of ")).into_owned())
+}
+
+/// `java 17.0.15`, `go1.27.3`; not yet safe to print.
+pub(crate) fn runtime(name: &str, version: Option<&str>) -> String {
+    match version {
+        // Go's versions begin with its name.
+        Some(version) if version.starts_with(name) => version.to_owned(),
+        Some(version) => format!("{name} {version}"),
+        None => name.to_owned(),
+    }
 }
 
 /// The curve in eighths of a line.

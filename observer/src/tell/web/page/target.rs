@@ -75,10 +75,7 @@ fn verdict(view: &View) -> Markup {
 fn who(view: &View) -> Markup {
     let diagnosis = &view.diagnosis;
     let info = &diagnosis.target;
-    let runtime = match (&info.runtime.version, info.runtime.name.as_str()) {
-        (Some(version), _) => version.clone(),
-        (None, name) => name.to_owned(),
-    };
+    let runtime = text::runtime(&info.runtime.name, info.runtime.version.as_deref());
     html! {
         span { "pid " (info.pid) }
         @if !runtime.is_empty() {

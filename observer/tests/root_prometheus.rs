@@ -2,6 +2,10 @@
 
 #[path = "simulate/cases.rs"]
 mod cases;
+#[path = "support/checkout.rs"]
+mod checkout;
+#[path = "support/dashboard.rs"]
+mod dashboard;
 #[path = "support/listener.rs"]
 mod listener;
 #[path = "support/monitoring.rs"]
@@ -14,18 +18,17 @@ mod service;
 mod told;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 
+use checkout::Checkout;
 use listener::Listener;
 use monitoring::{Alertmanager, Background, Prometheus, content, deployed, free_port, get, tool, within};
 use observer::sample::{Degraded, Growth, Losses, Mapped, Sample, Waits};
 use observer::tell::alert::{Alerts, Options};
 use observer::tell::board::Board;
 use observer::tell::metrics::Metrics;
-use observer_program::{Victim, observer};
+use observer_program::observer;
 use serde_json::Value;
 use told::{leaking, state};
 
@@ -110,51 +113,17 @@ fn every_metric_that_the_rules_speak_of_exists() {
     assert!(asked > 20, "{asked}");
 }
 
-/// The demo's service, built by the newest Go toolchain that setup installed.
-fn build_checkout(directory: &Path) -> PathBuf {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let toolchains = fs::read_dir(cache.join("observer/go")).into_iter().flatten().flatten();
-    let mut toolchains: Vec<PathBuf> = toolchains.map(|entry| entry.path()).collect();
-    toolchains.retain(|root| root.join("bin/go").exists());
-    toolchains.sort();
-    let root = toolchains.pop().expect("a Go toolchain (install: cargo xtask setup)");
-    let program = directory.join("checkout");
-    let built = Command::new(root.join("bin/go"))
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/go/checkout"))
-        .args(["build", "-trimpath", "-o"])
-        .arg(&program)
-        .arg("./cmd/checkout")
-        .env("GOROOT", &root)
-        .env("GOTOOLCHAIN", "local")
-        .env("GOFLAGS", "-mod=mod -buildvcs=false")
-        .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
-        .status();
-    assert!(built.expect("go runs").success());
-    program
-}
-
-/// The service and its load; they end with it, or after ten minutes.
-struct Checkout {
-    _load: Victim,
-    service: Victim,
-}
-
-impl Checkout {
-    fn start(program: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command.args(["serve", "--for", "10m"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut service = Victim::start(&mut command);
-        let mut line = String::new();
-        BufReader::new(service.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit_once("listening on ").expect("an address").1.to_owned();
-        let mut command = Command::new(program);
-        command
-            .args(["load", "--target", &address, "--for", "10m"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        Self { _load: Victim::start(&mut command), service }
+#[test]
+fn a_name_in_the_dashboard_that_observer_does_not_know_is_found_out() {
+    let metrics = String::from_utf8(Metrics::new(everything()).text()).unwrap();
+    for (from, to) in [
+        ("observer_goroutines", "observer_goroutine"),
+        ("observer_futex_wait_seconds_bucket", "observer_futex_waits_seconds_bucket"),
+        ("by (kind)", "by (kinds)"),
+        ("target=~", "name=~"),
+        ("{{source}}", "{{cause}}"),
+    ] {
+        dashboard::is_found_out(from, to, &metrics);
     }
 }
 
@@ -177,7 +146,7 @@ fn leak<'a>(alerts: &'a [Value], status: &str, of_prometheus: bool) -> Option<&'
 fn a_leak_reaches_those_who_are_on_call_and_its_end_does() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
-    let program = build_checkout(place);
+    let program = checkout::build(place);
     let (through_alertmanager, direct) = (Listener::start(|_| 200), Listener::start(|_| 200));
     let alertmanager = Alertmanager::start(place, &through_alertmanager.url("/am"));
 
@@ -217,9 +186,9 @@ fn a_leak_reaches_those_who_are_on_call_and_its_end_does() {
     let _daemon = Background::start("observer", place, &mut command);
     let metrics = || get(&format!("http://127.0.0.1:{port}/metrics"));
     within(60, "the daemon is there before its target", metrics);
-    let prometheus = Prometheus::start(place, port, &alertmanager);
+    let prometheus = Prometheus::start(place, &[port], Some(&alertmanager));
 
-    let checkout = Checkout::start(&program, &[]);
+    let checkout = Checkout::start(&program, &[], 60);
     let (labels, growth) = within(240, "Prometheus knows the line", || {
         prometheus.query("topk(1, observer_leak_growth_bytes_per_second{target=\"checkout\"})").pop()
     });
@@ -246,6 +215,9 @@ fn a_leak_reaches_those_who_are_on_call_and_its_end_does() {
     assert_eq!(told["culprit"]["site"], site.as_str());
     println!("{}\n{}", told["summary"].as_str().unwrap(), told["text"].as_str().unwrap());
 
+    let whole = String::from_utf8(Metrics::new(everything()).text()).unwrap();
+    dashboard::finds_what_it_asks_for(&prometheus, &format!("{}{whole}", metrics().unwrap()));
+
     // It crashes: nobody is told that all is well.
     drop(checkout);
     within(60, "Prometheus sees that it is gone", || {
@@ -256,7 +228,7 @@ fn a_leak_reaches_those_who_are_on_call_and_its_end_does() {
     assert!(direct.bodies().iter().all(|told| told["phase"] != "end"));
 
     // Its fixed twin takes its place.
-    let fixed = Checkout::start(&program, &["--fixed"]);
+    let fixed = Checkout::start(&program, &["--fixed"], 60);
     let resolved = |of_prometheus| {
         let all = from_alertmanager(&through_alertmanager);
         leak(&all, "resolved", of_prometheus).map(|_| ())

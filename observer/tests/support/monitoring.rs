@@ -69,6 +69,11 @@ pub fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus").join(name)
 }
 
+/// As it stands in an address.
+pub fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 pub fn get(url: &str) -> Option<String> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build(),
@@ -132,18 +137,22 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes and evaluates every second, with our rules, their patience shortened.
-    pub fn start(directory: &Path, scraped: u16, alertmanager: &Alertmanager) -> Self {
+    /// Scrapes these ports and evaluates every second, with our rules, their patience shortened.
+    pub fn start(directory: &Path, scraped: &[u16], alertmanager: Option<&Alertmanager>) -> Self {
         let rules = fs::read_to_string(deployed("rules.yml")).unwrap();
         let hasty =
             rules.replace(" for: 1m\n", " for: 1s\n").replace("keep_firing_for: 15m", "keep_firing_for: 5s");
         assert_ne!(rules, hasty);
         fs::write(directory.join("rules.yml"), hasty).unwrap();
+        let scraped: Vec<String> = scraped.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        // Without one, nobody listens there.
+        let alertmanager =
+            alertmanager.map_or_else(|| "127.0.0.1:9".to_owned(), |it| it.url().replace("http://", ""));
         let config = fs::read_to_string(deployed("prometheus.yml"))
             .unwrap()
             .replace("_interval: 15s", "_interval: 1s")
-            .replace("127.0.0.1:9093", alertmanager.url().trim_start_matches("http://"))
-            .replace("127.0.0.1:9713", &format!("127.0.0.1:{scraped}"));
+            .replace("127.0.0.1:9093", &alertmanager)
+            .replace("\"127.0.0.1:9713\"", &scraped.join(", "));
         let path = directory.join("prometheus.yml");
         fs::write(&path, config).unwrap();
         content(&tool("promtool", &["check", "config", path.to_str().unwrap()], b""));
@@ -159,10 +168,13 @@ impl Prometheus {
         this
     }
 
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The labels and the value of every series that an expression gives.
     pub fn query(&self, expression: &str) -> Vec<(Value, f64)> {
-        let escaped: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = get(&format!("http://127.0.0.1:{}/api/v1/query?query={escaped}", self.port));
+        let answer = get(&format!("{}/api/v1/query?query={}", self.url(), escaped(expression)));
         let answer: Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
         let found = answer["data"]["result"].as_array().cloned().unwrap_or_default();
         let number = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse().ok());

@@ -1,14 +1,23 @@
 //! Sampled page faults: one ring record each.
 //!
 //! A record is a [`FaultHeader`], then `frames` user addresses (u64 each, innermost first). Where the
-//! target wants a copy of its stack, it is a whole [`FaultRecord`] instead, of which `stack_bytes` are good.
+//! target wants a copy of its stack, it is a [`FaultRecord`] up to the end of the `stack_bytes` that were copied.
+//! Between the faults stand the moves of mappings, each a header alone.
 
 /// User frames that travel with a sample.
 pub const MAX_FRAMES: usize = 127;
-/// Bytes of stack that can travel with a sample.
-pub const MAX_STACK_BYTES: usize = 8192;
+/// Bytes of stack that travel with a sample where it is copied: most stacks are not so deep.
+pub const STACK_BYTES: usize = 8192;
+/// The same for targets whose stacks are.
+pub const MAX_STACK_BYTES: usize = 16384;
 /// The stack is copied in steps of this, until one fails.
 pub const STACK_STEP: usize = 1024;
+
+/// `kind`: a fault.
+pub const FAULT: u32 = 0;
+/// `kind`: the kernel is about to move a mapping (`mremap`) of `sp` bytes from `ip` to `address`, where it
+/// has room for `bp`.
+pub const MOVED: u32 = 1;
 
 /// A fault that was sampled.
 #[repr(C)]
@@ -29,7 +38,7 @@ pub struct FaultHeader {
     pub slot: u32,
     pub frames: u32,
     pub stack_bytes: u32,
-    pub padding: u32,
+    pub kind: u32,
 }
 
 /// The largest record.
@@ -42,6 +51,6 @@ pub struct FaultRecord {
 }
 
 const _: () = assert!(size_of::<FaultHeader>() == 72);
-const _: () = assert!(size_of::<FaultRecord>() == 72 + 127 * 8 + 8192);
+const _: () = assert!(size_of::<FaultRecord>() == 72 + 127 * 8 + 16384);
 
 crate::plain_data!(FaultHeader);

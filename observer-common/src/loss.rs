@@ -14,20 +14,17 @@ pub enum Loss {
     GrowthRingFull = 3,
     /// No user stack could be walked at a sampled fault.
     GrowthStackUnreadable = 4,
-    /// The stack copy at a sampled fault ended before it was full.
-    GrowthStackCopyShort = 5,
     /// The ring of lifecycle events was full.
-    LifecycleRingFull = 6,
+    LifecycleRingFull = 5,
 }
 
 impl Loss {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::CensusStackUnreadable,
         Self::CensusStackTruncated,
         Self::WaitsThreadsFull,
         Self::GrowthRingFull,
         Self::GrowthStackUnreadable,
-        Self::GrowthStackCopyShort,
         Self::LifecycleRingFull,
     ];
 
@@ -39,7 +36,6 @@ impl Loss {
             Self::WaitsThreadsFull => "waits_threads_full",
             Self::GrowthRingFull => "growth_ring_full",
             Self::GrowthStackUnreadable => "growth_stack_unreadable",
-            Self::GrowthStackCopyShort => "growth_stack_copy_short",
             Self::LifecycleRingFull => "lifecycle_ring_full",
         }
     }

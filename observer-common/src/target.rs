@@ -15,6 +15,8 @@ pub struct Target {
 
 /// Growth samples of this target carry a copy of the stack (code without frame pointers).
 pub const FLAG_COPY_STACK: u32 = 1;
+/// Of that copy, the larger one.
+pub const FLAG_DEEP_STACK: u32 = 2;
 
 /// Bits of the filter, one for each value of a tgid's low bits.
 const FILTER_BITS: u32 = 4096;

@@ -1,19 +1,23 @@
 //! Growth: one page fault of many of a target, with the address, the user registers and the user stack.
-//! Runs on a software perf event of each CPU; a process that does not fault pays nothing.
+//! Runs on a software perf event of each CPU; a process that does not fault pays nothing. Beside it, mappings that
+//! `mremap` moves, as a growing `realloc` does: their pages are touched once and live elsewhere.
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_probe_read_user,
     bpf_ringbuf_output, bpf_task_pt_regs,
 };
-use aya_ebpf::macros::{map, perf_event};
+use aya_ebpf::macros::{btf_tracepoint, map, perf_event};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
-use aya_ebpf::programs::PerfEventContext;
-use observer_common::growth::{FaultHeader, FaultRecord, MAX_FRAMES, MAX_STACK_BYTES, STACK_STEP};
+use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
+use observer_common::growth::{
+    FAULT, FaultHeader, FaultRecord, MAX_FRAMES, MAX_STACK_BYTES, MOVED, STACK_BYTES, STACK_STEP,
+};
 use observer_common::loss::Loss;
-use observer_common::target::FLAG_COPY_STACK;
+use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
 
 use crate::registers::Registers;
 use crate::{bound, loss, target};
@@ -22,14 +26,24 @@ const BPF_F_USER_STACK: u64 = 1 << 8;
 const BPF_RB_NO_WAKEUP: u64 = 1;
 /// All bits of a number of bytes of frames.
 const FRAMES_MASK: u64 = (MAX_FRAMES as u64 * 8).next_power_of_two() - 1;
+/// The call that moves mappings.
+const MREMAP: i64 = if cfg!(bpf_target_arch = "x86_64") { 25 } else { 216 };
+const PAGE_MASK: u64 = 4095;
 
 #[map]
 static FAULTS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 #[map]
 static FAULT_SCRATCH: PerCpuArray<FaultRecord> = PerCpuArray::with_max_entries(1, 0);
+/// Samples of every process of the machine: what the period costs them.
+#[map]
+static FAULTS_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 #[perf_event]
 pub fn growth(ctx: PerfEventContext) -> u32 {
+    if let Some(seen) = FAULTS_SEEN.get_ptr_mut(0) {
+        // SAFETY: this CPU's counter.
+        unsafe { *seen = (*seen).wrapping_add(1) };
+    }
     // SAFETY: no preconditions.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let tgid = (pid_tgid >> 32) as u32;
@@ -42,13 +56,18 @@ pub fn growth(ctx: PerfEventContext) -> u32 {
         header.global_tgid = tgid;
         header.global_tid = pid_tgid as u32;
         header.slot = target.slot;
-        sample(&ctx, record, target.flags & FLAG_COPY_STACK != 0);
+        let copied = match target.flags & (FLAG_COPY_STACK | FLAG_DEEP_STACK) {
+            0 => 0,
+            FLAG_COPY_STACK => STACK_BYTES,
+            _ => MAX_STACK_BYTES,
+        };
+        sample(&ctx, record, copied);
     }
     0
 }
 
 #[inline(always)]
-fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
+fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copied: usize) {
     // The event's own registers are the kernel's when the kernel touched the page.
     // SAFETY: current is a task; the helper gives a pointer to its saved user registers.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const c_void;
@@ -63,7 +82,7 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
     header.ip = registers.ip();
     header.sp = registers.sp();
     header.bp = registers.bp();
-    header.padding = 0;
+    header.kind = FAULT;
     // SAFETY: the helper writes at most the size of `frames`.
     let bytes = unsafe {
         bpf_get_stack(
@@ -82,9 +101,10 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
     record.header.frames = frames as u32;
     record.header.stack_bytes = 0;
     let mut length = size_of::<FaultHeader>() + frames * 8;
-    if copy_stack {
-        record.header.stack_bytes = copy(record) as u32;
-        length = size_of::<FaultRecord>();
+    if copied != 0 {
+        let bytes = bound::unknown(copy(record, copied) as u64).min(MAX_STACK_BYTES as u64) as usize;
+        record.header.stack_bytes = bytes as u32;
+        length = offset_of!(FaultRecord, stack) + bytes;
     }
     // SAFETY: the record holds `length` bytes; the helper copies them.
     let full = unsafe {
@@ -100,12 +120,12 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copy_stack: bool) {
     }
 }
 
-/// Copies the stack from its top, step by step until one cannot be read.
+/// Copies so much of the stack from its top, step by step until one cannot be read: above a first frame is the end.
 #[inline(always)]
-fn copy(record: &mut FaultRecord) -> usize {
+fn copy(record: &mut FaultRecord, most: usize) -> usize {
     let sp = record.header.sp;
     let mut done = 0;
-    while done < MAX_STACK_BYTES {
+    while done < MAX_STACK_BYTES && done < most {
         // SAFETY: `done` is a multiple of the step below the size of `stack`; the helper checks the source.
         let failed = unsafe {
             bpf_probe_read_user(
@@ -115,10 +135,54 @@ fn copy(record: &mut FaultRecord) -> usize {
             )
         };
         if failed != 0 {
-            loss::count(Loss::GrowthStackCopyShort);
             break;
         }
         done += STACK_STEP;
     }
     done
+}
+
+/// A place was found for a mapping: where `mremap` asked for it, what was mapped moves there.
+#[btf_tracepoint(function = "vm_unmapped_area")]
+pub fn growth_moves(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: no preconditions.
+    let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
+    let tgid = (pid_tgid >> 32) as u32;
+    let Some(target) = target::find(tgid) else { return 0 };
+    // SAFETY: current is a task; the helper gives a pointer to its saved user registers.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const c_void;
+    let registers = Registers::read(regs);
+    let address: u64 = ctx.arg(0);
+    if registers.syscall != MREMAP || address & PAGE_MASK != 0 {
+        return 0;
+    }
+    let [from, bytes, room, ..] = registers.arguments();
+    let mut header = FaultHeader {
+        // SAFETY: no preconditions.
+        time: unsafe { bpf_ktime_get_ns() },
+        address,
+        ip: from,
+        sp: bytes,
+        bp: room,
+        weight: 0,
+        global_tgid: tgid,
+        global_tid: pid_tgid as u32,
+        slot: target.slot,
+        frames: 0,
+        stack_bytes: 0,
+        kind: MOVED,
+    };
+    // SAFETY: the helper copies the header, which has no padding.
+    let full = unsafe {
+        bpf_ringbuf_output(
+            (&raw const FAULTS).cast_mut().cast(),
+            (&raw mut header).cast(),
+            size_of::<FaultHeader>() as u64,
+            BPF_RB_NO_WAKEUP,
+        )
+    };
+    if full != 0 {
+        loss::count(Loss::GrowthRingFull);
+    }
+    0
 }

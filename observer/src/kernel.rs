@@ -27,13 +27,14 @@ use aya_log::EbpfLogger;
 use observer_common::lifecycle::ThreadCounters;
 use observer_common::loss::{LOSSES, Loss};
 use observer_common::mapped::MappedCounters;
+use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
 use observer_common::waits::WaitCounters;
 
 use crate::sample::{Losses, Mapped, Waits};
 use crate::target::maps;
 pub use census::{Census, CensusOptions, ThreadRecord};
 pub use features::Features;
-pub use growth::Fault;
+pub use growth::{Fault, Moved};
 pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
 pub use observer_common::waits::ExactWaits;
 pub use shared::{Seat, SharedKernel};
@@ -209,7 +210,7 @@ impl Kernel {
         if let Some(lifecycle) = &mut self.sources.lifecycle {
             clear(&mut lifecycle.threads, slot, ThreadCounters::default())?;
         }
-        self.targets.publish(target, false)
+        self.targets.publish(target, 0)
     }
 
     /// Ends it; the handle is no longer good for anything.
@@ -225,7 +226,15 @@ impl Kernel {
         if !self.targets.knows(target) {
             return Err(KernelError::NoSuchProcess { pid: target.pid() });
         }
-        self.targets.publish(target, copy)
+        self.targets.publish(target, if copy { FLAG_COPY_STACK } else { 0 })
+    }
+
+    /// Has them carry twice as much of it: for a target whose stacks are deep.
+    pub fn copy_deep_stacks(&mut self, target: &TargetHandle) -> Result<(), KernelError> {
+        if !self.targets.knows(target) {
+            return Err(KernelError::NoSuchProcess { pid: target.pid() });
+        }
+        self.targets.publish(target, FLAG_COPY_STACK | FLAG_DEEP_STACK)
     }
 
     /// Every thread of the target. Empty when the process is gone.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use observer::collect::growth::{GrowthReader, GrowthSites, Touch};
+use observer::collect::growth::{GrowthReader, GrowthSites, Seen, Touch};
 use observer::collect::process::ProcessReader;
 use observer::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use observer::kernel::{Kernel, KernelOptions, TargetHandle};
@@ -66,15 +66,23 @@ impl Grower {
             loop {
                 let last = done.load(Ordering::Acquire);
                 let faults = kernel.drain_faults();
-                let touches: Vec<Touch<'_>> = faults
+                let touches: Vec<Seen<'_>> = faults
                     .iter()
-                    .map(|fault| Touch {
-                        address: fault.address,
-                        weight: fault.weight,
-                        thread: fault.global_tid,
-                        registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
-                        frames: &fault.frames,
-                        stack: &fault.stack,
+                    .map(|fault| match fault.moved {
+                        Some(moved) => Seen::Move {
+                            from: moved.from,
+                            to: fault.address,
+                            bytes: moved.bytes,
+                            room: moved.room,
+                        },
+                        None => Seen::Touch(Touch {
+                            address: fault.address,
+                            weight: fault.weight,
+                            thread: fault.global_tid,
+                            registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
+                            frames: &fault.frames,
+                            stack: &fault.stack,
+                        }),
                     })
                     .collect();
                 growth.record(&touches);

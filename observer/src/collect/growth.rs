@@ -49,6 +49,19 @@ pub struct Touch<'s> {
     pub stack: &'s [u8],
 }
 
+/// What the kernel side tells, in the order in which it happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'s> {
+    Touch(Touch<'s>),
+    /// `bytes` of a mapping moved to an address, where it has room for `room`.
+    Move {
+        from: u64,
+        to: u64,
+        bytes: u64,
+        room: u64,
+    },
+}
+
 /// What grew, and what was lost on the way to knowing it.
 #[derive(Clone, Debug, Default)]
 pub struct GrowthSites {
@@ -79,13 +92,21 @@ pub struct GrowthReader {
     last: Vec<GrowthSite>,
     past: Past,
     threads: HashMap<u32, u64>,
+    /// Stacks that were copied, and those of them that went on above what was copied.
+    copied: u64,
+    cut: u64,
     total_bytes: u64,
     losses: Losses,
 }
 
+/// Code addresses of a stack, and whether it goes on above them. Of what has no stack, none.
+type Walked = (Box<[u64]>, bool);
+
 /// A stack, under the number that pages know it by.
 struct Place {
     addresses: Box<[u64]>,
+    /// There are more above.
+    truncated: bool,
     /// Looked up once memory that it touched has survived: most stacks keep nothing.
     frames: Option<Arc<[Frame]>>,
 }
@@ -110,7 +131,7 @@ impl GrowthReader {
         resident: Box<Resident>,
     ) -> Self {
         // Number 0 is the site of all that has no stack of its own.
-        let nowhere = Place { addresses: Box::default(), frames: Some(Arc::new([])) };
+        let nowhere = Place { addresses: Box::default(), truncated: false, frames: Some(Arc::new([])) };
         Self {
             pid,
             go,
@@ -126,24 +147,35 @@ impl GrowthReader {
             last: Vec::new(),
             past: Past::default(),
             threads: HashMap::new(),
+            copied: 0,
+            cut: 0,
             total_bytes: 0,
             losses: Losses::new(),
         }
     }
 
     /// Takes samples in; often, so that the process still is as it was when they were made.
-    pub fn record(&mut self, touches: &[Touch<'_>]) {
-        if touches.is_empty() {
+    pub fn record(&mut self, seen: &[Seen<'_>]) {
+        if seen.is_empty() {
             return;
         }
-        self.remap(touches);
-        let stacks: Vec<Box<[u64]>> = touches.iter().map(|touch| self.stack(touch)).collect();
+        self.remap(seen);
+        let stacks: Vec<Walked> = seen.iter().map(|seen| self.stack(seen)).collect();
         self.intern(&stacks);
-        for (touch, stack) in touches.iter().zip(&stacks) {
-            let number = self.stacks.get(stack).copied().unwrap_or(0);
-            let via = via::of(&self.maps, touch.address, self.go);
-            let page = Page { stack: number, weight: touch.weight.max(1), via, thread: touch.thread };
-            self.pages.insert(touch.address / page_bytes(), page);
+        for (seen, (stack, _)) in seen.iter().zip(&stacks) {
+            match *seen {
+                Seen::Touch(touch) => {
+                    let number = self.stacks.get(stack).copied().unwrap_or(0);
+                    let via = via::of(&self.maps, touch.address, self.go);
+                    let page = Page { stack: number, weight: touch.weight.max(1), via, thread: touch.thread };
+                    self.pages.insert(touch.address / page_bytes(), page);
+                }
+                Seen::Move { from, to, bytes, room } => {
+                    let to = via::landed(&self.maps, to, room);
+                    let pages = bytes.div_ceil(page_bytes());
+                    self.pages.relocate(from / page_bytes(), to / page_bytes(), pages);
+                }
+            }
         }
         let thinned = self.pages.take_thinned();
         self.lose("growth_pages_thinned", thinned);
@@ -175,13 +207,22 @@ impl GrowthReader {
         bytes.fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 
+    /// Whether many stacks are deeper than what is copied of them.
+    pub fn wants_deeper_stacks(&self) -> bool {
+        self.copied >= 64 && self.cut * 20 > self.copied
+    }
+
     /// New code or new memory since the maps were read: they are read again, once a batch at most.
-    fn remap(&mut self, touches: &[Touch<'_>]) {
+    fn remap(&mut self, seen: &[Seen<'_>]) {
         // What nobody may touch is the closed part of a reservation: it has been opened since.
         let known = |address| {
             via::mapping_of(&self.maps, address).is_some_and(|mapping| mapping.readable || mapping.executable)
         };
-        if touches.iter().all(|touch| known(touch.address) && known(touch.registers.ip)) {
+        let settled = |seen: &Seen<'_>| match seen {
+            Seen::Touch(touch) => known(touch.address) && known(touch.registers.ip),
+            Seen::Move { room, .. } => !via::is_padded(*room),
+        };
+        if seen.iter().all(settled) {
             return;
         }
         if let Ok(maps) = maps::read(self.pid)
@@ -192,10 +233,11 @@ impl GrowthReader {
         }
     }
 
-    fn stack(&mut self, touch: &Touch<'_>) -> Box<[u64]> {
+    fn stack(&mut self, seen: &Seen<'_>) -> Walked {
+        let Seen::Touch(touch) = seen else { return Walked::default() };
         let by_frame_pointers = || match touch.frames {
-            [] => Box::from([touch.registers.ip]),
-            frames => Box::from(&frames[..frames.len().min(MAX_FRAMES)]),
+            [] => (Box::from([touch.registers.ip]), true),
+            frames => (Box::from(&frames[..frames.len().min(MAX_FRAMES)]), frames.len() >= MAX_FRAMES - 1),
         };
         if self.go || touch.stack.is_empty() {
             return by_frame_pointers();
@@ -204,22 +246,30 @@ impl GrowthReader {
         if stack.end != End::Root && touch.frames.len() > stack.addresses.len() {
             return by_frame_pointers();
         }
+        self.copied += 1;
+        if stack.end != End::Root {
+            self.cut += 1;
+            self.lose("growth_stacks_cut", 1);
+        }
+        let truncated = stack.end != End::Root || stack.addresses.len() > MAX_FRAMES;
         stack.addresses.truncate(MAX_FRAMES);
-        stack.addresses.into()
+        (stack.addresses.into(), truncated)
     }
 
     /// Gives each new stack a number.
-    fn intern(&mut self, stacks: &[Box<[u64]>]) {
-        let mut new: Vec<&Box<[u64]>> =
-            stacks.iter().filter(|stack| !self.stacks.contains_key(*stack)).collect();
+    fn intern(&mut self, stacks: &[Walked]) {
+        let mut new: Vec<&Walked> = stacks
+            .iter()
+            .filter(|(stack, _)| !stack.is_empty() && !self.stacks.contains_key(stack))
+            .collect();
         new.sort_unstable();
-        new.dedup();
+        new.dedup_by(|one, other| one.0 == other.0);
         let room = MAX_STACKS.saturating_sub(self.stacks.len());
         let over = new.len().saturating_sub(room);
         self.lose("growth_stacks_left_out", over as u64);
         new.truncate(room);
-        for addresses in new {
-            let place = Place { addresses: addresses.clone(), frames: None };
+        for (addresses, truncated) in new {
+            let place = Place { addresses: addresses.clone(), truncated: *truncated, frames: None };
             let number = match self.free.pop() {
                 Some(number) => {
                     self.places[number as usize] = Some(place);
@@ -290,6 +340,7 @@ impl GrowthReader {
                 frames,
                 bytes: 0,
                 via: via.name().to_owned(),
+                truncated: place.truncated,
                 ..GrowthSite::default()
             });
             site.bytes = site.bytes.saturating_add(bytes);

@@ -58,18 +58,108 @@ const GO_STANDARD: [&str; 46] = [
 /// Libraries every native program waits in.
 const NATIVE_STANDARD: [&str; 6] = ["libc.so", "libc-2.", "libpthread", "ld-linux", "libstdc++", "libgcc_s"];
 
-/// The allocator of libc, where it is linked into the program itself.
-const ALLOCATORS: [&str; 9] = [
+/// Libraries that are allocators or what languages allocate through, by the beginning of their file's name.
+const ALLOCATOR_LIBRARIES: [&str; 6] =
+    ["libjemalloc", "libtcmalloc", "libmimalloc", "libc++", "ld-musl", "libasan"];
+
+/// The allocator of libc, its relatives, and what copies into memory for the first time, where they are linked into
+/// the program itself. Without leading underscores, and up to the first `.` or `_` that says which variant it is.
+const ALLOCATORS: [&str; 58] = [
     "malloc",
     "calloc",
     "realloc",
-    "_int_malloc",
-    "_int_realloc",
+    "reallocarray",
+    "free",
+    "cfree",
+    "memalign",
+    "aligned_alloc",
+    "posix_memalign",
+    "valloc",
+    "pvalloc",
+    "int_malloc",
+    "int_realloc",
+    "int_memalign",
+    "int_free",
+    "mid_memalign",
     "sysmalloc",
+    "sysmalloc_mmap",
+    "systrim",
     "tcache_init",
-    "operator new(unsigned long)",
-    "operator new[](unsigned long)",
+    "arena_get2",
+    "malloc_consolidate",
+    "default_morecore",
+    "brk",
+    "sbrk",
+    "libc_malloc",
+    "libc_calloc",
+    "libc_realloc",
+    "libc_memalign",
+    "libc_free",
+    "libc_read",
+    "libc_alloc_buffer",
+    "mmap",
+    "mmap64",
+    "mremap",
+    "read",
+    "pread64",
+    "readv",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "memset",
+    "memcpy",
+    "memmove",
+    "mempcpy",
+    "memcpy_fortify",
+    "strdup",
+    "strndup",
+    "strcpy",
+    "strncpy",
+    "stpcpy",
+    "strcat",
+    "bzero",
+    "rust_alloc",
+    "rust_alloc_zeroed",
+    "rust_realloc",
+    "rdl_alloc",
+    "rdl_realloc",
 ];
+
+/// Beginnings of names in allocators that are linked into the program, and of languages' doors to them.
+const ALLOCATOR_NAMES: [&str; 12] = [
+    "operator new",
+    "je_",
+    "_rjem_",
+    "tc_",
+    "tcmalloc::",
+    "mi_",
+    "_mi_",
+    "alloc::",
+    "<alloc::",
+    "hashbrown::",
+    "__gnu_cxx::",
+    "_dl_",
+];
+
+/// Part of an allocator, or of what fills memory that it gave: never who asked for the memory.
+fn is_allocator(frame: &Frame) -> bool {
+    let function = frame.function.as_str();
+    if ALLOCATOR_NAMES.iter().any(|beginning| function.starts_with(beginning)) {
+        return true;
+    }
+    let module = frame.module.as_deref().unwrap_or_default();
+    let name = module.rsplit('/').next().unwrap_or_default();
+    if ALLOCATOR_LIBRARIES.iter().any(|library| name.starts_with(library)) {
+        return true;
+    }
+    // `__memset_avx512_unaligned_erms`, `sysmalloc_mmap.constprop.0`, `__libc_malloc`.
+    let plain = function.trim_start_matches('_');
+    let plain = plain.split('.').next().unwrap_or_default();
+    let variant = ["_avx", "_evex", "_sse", "_erms", "_unaligned", "_chk", "_ssse"];
+    let plain =
+        variant.iter().filter_map(|variant| plain.find(variant)).min().map_or(plain, |end| &plain[..end]);
+    ALLOCATORS.contains(&plain)
+}
 
 /// `net/http` of `net/http.(*conn).serve`.
 pub fn package(function: &str) -> &str {
@@ -116,7 +206,7 @@ pub fn own(frames: &[Frame]) -> Option<usize> {
     };
     frames.iter().position(|frame| {
         let kind = if go(frame) { GroupKind::Goroutine } else { GroupKind::Thread };
-        !is_library(kind, frame) && !ALLOCATORS.contains(&frame.function.as_str())
+        !is_library(kind, frame) && (kind == GroupKind::Goroutine || !is_allocator(frame))
     })
 }
 
@@ -252,6 +342,17 @@ mod tests {
         ];
         assert_eq!(own(&go), Some(1));
         assert_eq!(own(&c[..2]), None);
+        // A static program: all of it is in one file.
+        for inside in [
+            ["__memset_avx512_unaligned_erms", "_int_malloc", "__libc_malloc"],
+            ["sysmalloc_mmap.constprop.0", "_mid_memalign.constprop.0", "__posix_memalign"],
+            ["_int_realloc", "__libc_realloc", "operator new(unsigned long, std::align_val_t)"],
+            ["__memcpy_evex_unaligned_erms", "__strdup", "std::vector<int>::push_back(int const&)"],
+        ] {
+            let names = inside.iter().chain(&["memset_all_carts", "main"]);
+            let stack: Vec<Frame> = names.map(|name| frame(name, "shop", None)).collect();
+            assert_eq!(own(&stack), Some(3), "{inside:?}");
+        }
     }
 
     #[test]

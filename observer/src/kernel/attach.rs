@@ -68,7 +68,7 @@ pub(super) fn attach(
 
     let mut refused = Vec::new();
     let state = if options.growth {
-        match page_faults(ebpf) {
+        match page_faults(ebpf, btf) {
             Ok(growth) => {
                 sources.growth = Some(growth);
                 State::On { hook: PAGE_FAULTS, cost: "page faults a few percent dearer, of every process" }
@@ -149,14 +149,19 @@ fn processes(ebpf: &mut Ebpf, btf: &Btf) -> Result<Hook, Refusal> {
     Ok((PROCESS, "a test at each start and end of a thread"))
 }
 
-fn page_faults(ebpf: &mut Ebpf) -> Result<Growth, Refusal> {
+fn page_faults(ebpf: &mut Ebpf, btf: &Btf) -> Result<Growth, Refusal> {
     let refusal = |error: ProgramError| features::refusal(PAGE_FAULTS, &error);
     let loaded: &mut PerfEvent = program(ebpf, "growth").map_err(refusal)?;
     loaded.load().map_err(refusal)?;
     let fd = loaded.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refusal)?;
-    let ring = take_map(ebpf, "FAULTS", RingBuf::try_from)
-        .map_err(|error| features::refused(PAGE_FAULTS, error.to_string(), None))?;
-    Growth::attach(fd.as_fd(), ring).map_err(|error| {
+    let no_map = |error: KernelError| features::refused(PAGE_FAULTS, error.to_string(), None);
+    let ring = take_map(ebpf, "FAULTS", RingBuf::try_from).map_err(no_map)?;
+    let seen = take_map(ebpf, "FAULTS_SEEN", PerCpuArray::try_from).map_err(no_map)?;
+    // Without it, memory that `mremap` moved counts as gone: all else is as right as with it.
+    if let Err(error) = tracepoint(ebpf, btf, "growth_moves", "vm_unmapped_area") {
+        tracing::debug!(%error, "mappings that move are not followed");
+    }
+    Growth::attach(fd.as_fd(), ring, seen).map_err(|error| {
         let number = error.raw_os_error();
         features::refused(PAGE_FAULTS, format!("perf_event_open: {error}"), number)
     })

@@ -1,23 +1,32 @@
 //! Sampled page faults of targets: a software perf event on each CPU runs the program at one fault of so many.
 //!
-//! The period is a prime, so that a loop of faults does not always show the same one of its places, and
-//! grows with the rate, so that a sample costs neither us nor the target much.
+//! The period is a prime, so that a loop of faults does not always show the same one of its places. It follows the
+//! rate: short for a target that seldom faults, so that a few KiB/s have a stack within seconds, and long for one that
+//! faults all the time, or a neighbour that does, so that a sample costs nobody much. Each sample says what it stands
+//! for.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use aya::maps::{MapData, RingBuf};
-use observer_common::growth::{FaultHeader, MAX_FRAMES, MAX_STACK_BYTES};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use observer_common::growth::{FaultHeader, MAX_FRAMES, MAX_STACK_BYTES, MOVED};
 
 use super::sys;
 
-/// Faults to a sample; the first is where it starts.
-const PERIODS: [u64; 6] = [61, 127, 251, 509, 1021, 2039];
-/// Samples a second, of all targets together, above which the next longer period is taken.
-const MANY: f64 = 4000.0;
+/// Faults to a sample.
+const PERIODS: [u64; 9] = [5, 13, 29, 61, 127, 251, 509, 1021, 2039];
+/// Where it starts.
+const FIRST: usize = 3;
+/// Samples a second, of all targets together, above which a longer period is taken.
+const MANY: f64 = 1000.0;
 /// And below which the next shorter one is.
-const FEW: f64 = 500.0;
+const FEW: f64 = 100.0;
+/// The same of all processes of the machine: most of these cost their process a test and no more.
+const MANY_SEEN: f64 = 4000.0;
+/// Seconds between two looks at the rates; and between two where a burst may fill the ring.
+const ADAPT: f64 = 0.2;
+const BURST: f64 = 0.02;
 
 /// Samples taken from the ring in one go; the rest waits for the next.
 const MAX_FAULTS: usize = 1 << 15;
@@ -43,26 +52,46 @@ pub struct Fault {
     pub frames: Vec<u64>,
     /// Stack from `sp` up, where the target is set to have it copied.
     pub stack: Vec<u8>,
+    /// No fault: so many bytes of mapping move from an address to `address`, and only `pid` and `time` say more.
+    pub moved: Option<Moved>,
+}
+
+/// A mapping on its way to another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    pub from: u64,
+    pub bytes: u64,
+    /// What it is to have there.
+    pub room: u64,
 }
 
 pub(super) struct Growth {
     ring: RingBuf<MapData>,
     events: Vec<OwnedFd>,
+    /// Samples of all processes, and how many there were at the last look.
+    seen: PerCpuArray<MapData, u64>,
+    seen_before: u64,
     /// Index into `PERIODS`.
     period: usize,
-    drained: Instant,
+    looked: Instant,
+    /// Samples since then.
+    samples: usize,
 }
 
 impl Growth {
     /// Opens the event on every CPU that is online.
-    pub(super) fn attach(program: BorrowedFd<'_>, ring: RingBuf<MapData>) -> io::Result<Self> {
+    pub(super) fn attach(
+        program: BorrowedFd<'_>,
+        ring: RingBuf<MapData>,
+        seen: PerCpuArray<MapData, u64>,
+    ) -> io::Result<Self> {
         let cpus =
             aya::util::online_cpus().map_err(|(path, error)| io::Error::other(format!("{path}: {error}")))?;
         let mut events = Vec::with_capacity(cpus.len());
         for cpu in cpus {
-            events.push(sys::sample_page_faults(cpu, PERIODS[0], program)?);
+            events.push(sys::sample_page_faults(cpu, PERIODS[FIRST], program)?);
         }
-        Ok(Self { ring, events, period: 0, drained: Instant::now() })
+        Ok(Self { ring, events, seen, seen_before: 0, period: FIRST, looked: Instant::now(), samples: 0 })
     }
 
     pub(super) fn period(&self) -> u64 {
@@ -78,26 +107,45 @@ impl Growth {
         {
             faults.extend(parse(&item, &pid_of));
         }
-        let seconds = self.drained.elapsed().as_secs_f64();
-        if seconds >= 0.2 {
-            self.drained = Instant::now();
-            self.adapt(faults.len() as f64 / seconds);
-        }
+        self.samples += faults.len();
+        self.adapt();
         faults
     }
 
-    fn adapt(&mut self, rate: f64) {
-        let period = if rate > MANY && self.period + 1 < PERIODS.len() {
-            self.period + 1
-        } else if rate < FEW && self.period > 0 {
-            self.period - 1
-        } else {
+    fn adapt(&mut self) {
+        let seconds = self.looked.elapsed().as_secs_f64();
+        let burst = seconds >= BURST && self.samples as f64 > MANY * ADAPT;
+        if seconds < ADAPT && !burst {
             return;
-        };
+        }
+        let seen: u64 = self.seen.get(&0, 0).map_or(0, |seen| seen.iter().sum());
+        let seen_rate = seen.saturating_sub(self.seen_before) as f64 / seconds;
+        let rate = self.samples as f64 / seconds;
+        (self.seen_before, self.looked, self.samples) = (seen, Instant::now(), 0);
+        let period = next(self.period, rate, seen_rate);
+        if period == self.period {
+            return;
+        }
         // Each sample says what it stands for, so that events of different periods may mix.
         if self.events.iter().all(|event| sys::set_period(event.as_fd(), PERIODS[period]).is_ok()) {
             self.period = period;
         }
+    }
+}
+
+/// The period after one that gave so many samples a second, of targets and of all.
+fn next(period: usize, rate: f64, seen_rate: f64) -> usize {
+    // How far beyond what is bearable, and how far it would be with the next shorter period.
+    let load = (rate / MANY).max(seen_rate / MANY_SEEN);
+    let faults = load * PERIODS[period] as f64;
+    if load > 1.0 {
+        // At once as long as it takes: a ring that is full loses more than a long period does.
+        let enough = PERIODS.iter().position(|&longer| longer as f64 >= faults).unwrap_or(PERIODS.len() - 1);
+        enough.max(period)
+    } else if period > 0 && rate < FEW && faults < PERIODS[period - 1] as f64 {
+        period - 1
+    } else {
+        period
     }
 }
 
@@ -106,14 +154,19 @@ fn parse(bytes: &[u8], pid_of: impl Fn(u32, u32) -> Option<u32>) -> Option<Fault
     let tail = bytes.get(size_of::<FaultHeader>()..)?;
     // SAFETY: the slice holds a whole header, which is plain integers; the read needs no alignment.
     let header = unsafe { bytes.as_ptr().cast::<FaultHeader>().read_unaligned() };
+    let pid = pid_of(header.slot, header.global_tgid)?;
+    if header.kind == MOVED {
+        let moved = Some(Moved { from: header.ip, bytes: header.sp, room: header.bp });
+        return Some(Fault { pid, time: header.time, address: header.address, moved, ..Fault::default() });
+    }
     let frames = tail.get(..8 * header.frames as usize)?;
     let stack = match header.stack_bytes as usize {
         0 => &[],
-        // A whole record: the stack lies behind the room for all frames.
+        // The stack lies behind the room for all frames.
         length => tail.get(8 * MAX_FRAMES..)?.get(..length.min(MAX_STACK_BYTES))?,
     };
     Some(Fault {
-        pid: pid_of(header.slot, header.global_tgid)?,
+        pid,
         global_tid: header.global_tid,
         time: header.time,
         address: header.address,
@@ -123,5 +176,58 @@ fn parse(bytes: &[u8], pid_of: impl Fn(u32, u32) -> Option<u32>) -> Option<Fault
         weight: header.weight,
         frames: frames.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
         stack: stack.to_vec(),
+        moved: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where it comes to rest for targets and a machine that fault so often a second, and in how many steps.
+    fn settles(target: f64, all: f64) -> (u64, usize) {
+        let mut period = FIRST;
+        for step in 0.. {
+            let faults = PERIODS[period] as f64;
+            let then = next(period, target / faults, all / faults);
+            if then == period {
+                return (PERIODS[period], step);
+            }
+            assert!(step < 50, "no rest at {target} of {all}");
+            period = then;
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn the_period_follows_the_rate() {
+        // 200 KB/s of growth are 50 faults a second: ten samples.
+        assert_eq!(settles(50.0, 100.0).0, 5);
+        assert_eq!(settles(50_000.0, 50_000.0).0, 61);
+        // A neighbour that faults all the time is spared, but a quiet target is still seen.
+        assert_eq!(settles(50.0, 600_000.0), (251, 1));
+        let (period, steps) = settles(1_000_000.0, 1_000_000.0);
+        assert!(period >= 1021 && steps == 1, "{period} in {steps}");
+        for odd in [f64::NAN, f64::INFINITY, -1.0, 1e300] {
+            next(0, odd, odd);
+            next(PERIODS.len() - 1, odd, odd);
+        }
+    }
+
+    #[test]
+    fn records_of_both_kinds_are_told_apart() {
+        let mut header = [0u8; size_of::<FaultHeader>()];
+        header[8..16].copy_from_slice(&0x7000u64.to_ne_bytes());
+        header[16..24].copy_from_slice(&0x5000u64.to_ne_bytes());
+        header[24..32].copy_from_slice(&0x2000u64.to_ne_bytes());
+        assert_eq!(parse(&header, |_, _| Some(1)).unwrap().moved, None);
+        header[68..72].copy_from_slice(&MOVED.to_ne_bytes());
+        let moved = parse(&header, |_, _| Some(1)).unwrap();
+        assert_eq!(
+            (moved.address, moved.moved),
+            (0x7000, Some(Moved { from: 0x5000, bytes: 0x2000, room: 0 }))
+        );
+        assert_eq!(parse(&header, |_, _| None), None, "no target any more");
+        assert_eq!(parse(&header[..71], |_, _| Some(1)), None);
+    }
 }

@@ -81,6 +81,11 @@ impl Seat {
         self.kernel.lock().mapped(&self.target)
     }
 
+    /// Samples of page faults carry twice as much of the stack from now on.
+    pub fn copy_deep_stacks(&self) -> Result<(), KernelError> {
+        self.kernel.lock().copy_deep_stacks(&self.target)
+    }
+
     /// One page fault of so many is sampled now; absent without the program.
     pub fn sample_period(&self) -> Option<u64> {
         self.kernel.lock().sample_period()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, MapData, MapError};
-use observer_common::target::{FLAG_COPY_STACK, MAX_TARGETS, Target, TargetFilter};
+use observer_common::target::{MAX_TARGETS, Target, TargetFilter};
 
 use super::KernelError;
 use super::census::CensusProgram;
@@ -83,9 +83,8 @@ impl Targets {
         Ok(TargetHandle { pid, namespace_pid: leader.namespace_tid, global_tgid, slot })
     }
 
-    /// Shows a target to the programs, or changes what they know of it.
-    pub(super) fn publish(&mut self, target: &TargetHandle, copy_stack: bool) -> Result<(), KernelError> {
-        let flags = if copy_stack { FLAG_COPY_STACK } else { 0 };
+    /// Shows a target to the programs, or changes its `FLAG_...` bits.
+    pub(super) fn publish(&mut self, target: &TargetHandle, flags: u32) -> Result<(), KernelError> {
         self.map.insert(target.global_tgid, Target { slot: target.slot, flags }, 0).map_err(map_error)?;
         self.set_filter()
     }

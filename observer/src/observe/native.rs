@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::goroutines::Goroutines;
 use super::{Exited, KernelSource, Options, degrade};
-use crate::collect::growth::{GrowthReader, Touch};
+use crate::collect::growth::{GrowthReader, Seen, Touch};
 use crate::collect::mapped::MapsDifference;
 use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
@@ -30,6 +30,8 @@ pub struct Native {
     degraded: Vec<Degraded>,
     threads: ThreadReader,
     growth: Option<GrowthReader>,
+    /// More of each stack is copied than at first.
+    deep: bool,
 }
 
 impl Native {
@@ -56,6 +58,7 @@ impl Native {
             degraded,
             threads: ThreadReader::open(pid, &ThreadOptions { go }, symbols(pid, goroutines)),
             growth,
+            deep: false,
         }
     }
 
@@ -79,8 +82,17 @@ impl Native {
     /// Notes page faults of the target.
     pub fn record(&mut self, faults: &[Fault]) {
         let Some(growth) = &mut self.growth else { return };
-        let touches: Vec<Touch<'_>> = faults.iter().map(touch).collect();
-        growth.record(&touches);
+        let seen: Vec<Seen<'_>> = faults.iter().map(seen).collect();
+        growth.record(&seen);
+        if !self.deep
+            && growth.wants_deeper_stacks()
+            && let Some(seat) = &self.seat
+        {
+            self.deep = true;
+            if let Err(error) = seat.copy_deep_stacks() {
+                tracing::debug!(pid = self.pid, %error, "stacks stay cut");
+            }
+        }
     }
 
     /// Fills in threads, waits, growth, and what was lost.
@@ -180,15 +192,18 @@ fn symbols(pid: u32, goroutines: &Goroutines) -> Box<dyn Symbolizer> {
     }
 }
 
-fn touch(fault: &Fault) -> Touch<'_> {
-    Touch {
+fn seen(fault: &Fault) -> Seen<'_> {
+    if let Some(moved) = fault.moved {
+        return Seen::Move { from: moved.from, to: fault.address, bytes: moved.bytes, room: moved.room };
+    }
+    Seen::Touch(Touch {
         address: fault.address,
         weight: fault.weight,
         thread: fault.global_tid,
         registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
         frames: &fault.frames,
         stack: &fault.stack,
-    }
+    })
 }
 
 fn add(losses: &mut Losses, more: Losses) {

@@ -55,7 +55,7 @@ fn reader(go: bool) -> (GrowthReader, Memory) {
 fn touch(memory: &Memory, pages: Range<u64>, reader: &mut GrowthReader, frames: &[u64], stack: &[u8]) {
     memory.lock().unwrap().extend(pages.clone());
     let registers = Registers { ip: frames[0], ..Registers::default() };
-    let touches: Vec<Touch<'_>> = pages
+    let touches: Vec<Seen<'_>> = pages
         .map(|page| Touch {
             address: page * page_bytes(),
             weight: 61,
@@ -64,6 +64,7 @@ fn touch(memory: &Memory, pages: Range<u64>, reader: &mut GrowthReader, frames: 
             frames,
             stack,
         })
+        .map(Seen::Touch)
         .collect();
     reader.record(&touches);
 }
@@ -119,6 +120,22 @@ fn what_grows_now_stands_before_what_grew_once() {
     assert!(grew.bytes > 5 * grows.bytes && grew.bytes_per_second.abs() < 1.0);
     let truth = (50 * 61 * page_bytes()) as f64;
     assert!((grows.bytes_per_second / truth - 1.0).abs() < 0.2, "{} of {truth}", grows.bytes_per_second);
+}
+
+#[test]
+fn memory_that_moved_is_still_there() {
+    let (mut reader, memory) = reader(true);
+    touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
+    *memory.lock().unwrap() = (50_000..54_000).collect();
+    let moved = Seen::Move {
+        from: 100 * page_bytes(),
+        to: 50_000 * page_bytes(),
+        bytes: 4000 * page_bytes(),
+        room: 4001 * page_bytes(),
+    };
+    reader.record(&[moved]);
+    let sites = reader.sample(0.0).sites;
+    assert_eq!((names(&sites[0]), sites[0].bytes), (vec!["f5", "f10"], 4000 * 61 * page_bytes()));
 }
 
 #[test]

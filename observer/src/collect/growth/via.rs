@@ -4,6 +4,8 @@ use crate::target::maps::Mapping;
 
 /// glibc reserves each arena but the first so large, so aligned, and opens it bit by bit.
 const ARENA_BYTES: u64 = 64 << 20;
+/// A huge page, where pages are 4 KiB.
+const HUGE_BYTES: u64 = 2 << 20;
 
 /// The call that made room for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +38,20 @@ pub fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
 fn index_of(maps: &[Mapping], address: u64) -> Option<usize> {
     let index = maps.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
     maps.get(index).filter(|mapping| address < mapping.end).map(|_| index)
+}
+
+/// For room in whole huge pages the kernel looks for one more than it takes, and aligns what it found.
+pub fn is_padded(room: u64) -> bool {
+    room.is_multiple_of(HUGE_BYTES)
+}
+
+/// Where a mapping came to lie that was given a place, as the maps show it.
+pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
+    if !is_padded(room) || index_of(maps, to).is_some() {
+        return to;
+    }
+    let next = maps.get(maps.partition_point(|mapping| mapping.start <= to));
+    next.map(|mapping| mapping.start).filter(|start| start - to <= HUGE_BYTES).unwrap_or(to)
 }
 
 pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {

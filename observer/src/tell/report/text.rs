@@ -318,8 +318,8 @@ pub(crate) fn waits_on(on: &WaitsOn, members: u64) -> String {
 
 /// `torn_reads: 3` reads `3 torn reads`.
 pub(crate) fn loss(name: &str, lost: u64) -> String {
-    if name == "growth_stack_copy_short" {
-        return format!("{} shorter than asked for", counted(lost, "copied growth stack"));
+    if name == "growth_stacks_cut" {
+        return format!("{} deeper than what was copied", counted(lost, "growth stack"));
     }
     format!("{} {}", count(lost), escape(&name.replace('_', " ")))
 }

@@ -7,8 +7,12 @@
 mod kubernetes;
 mod types;
 
-use anyhow::{Result, bail};
+use std::fs;
+use std::os::unix::fs::symlink;
 
+use anyhow::{Context as _, Result, bail};
+
+use crate::place;
 use crate::rules;
 use crate::run::Clock;
 use crate::setup::{self, Purpose};
@@ -18,11 +22,22 @@ pub fn validate() -> Result<()> {
     setup::ensure(Purpose::Validate, clock)?;
     clock.say("validate", "the PrometheusRule is that of rules.yml");
     rules::check()?;
+    prepare()?;
     let manifests = kubernetes::manifests()?;
     kubernetes::check(&manifests, clock)?;
     types::check(&manifests, clock)?;
     clock.say("validate", "passed");
     Ok(())
+}
+
+/// A directory in which scripts find what npm installed.
+fn prepare() -> Result<()> {
+    let directory = place::work().join("validate");
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let modules = directory.join("node_modules");
+    // Last time's may lead elsewhere; that there is none is no fault.
+    let _ = fs::remove_file(&modules);
+    symlink(place::validators()?.join("node/node_modules"), &modules).context("cannot link node_modules")
 }
 
 /// A manifest, or several in one text.

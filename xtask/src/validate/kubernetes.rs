@@ -1,5 +1,5 @@
-//! Renders every kustomization and validates what comes out, the examples, and the profile for `kubectl debug` in the
-//! pod that it makes.
+//! Renders every kustomization and validates what comes out, the examples, and the pod that `kubectl debug` makes with
+//! our profile. And that every container of observer has the least privileges.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ use crate::{place, setup};
 
 /// From the first with native sidecars on by default to the newest whose schemas we have.
 const VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
+
+const DEBUGGED: &str = include_str!("debugged.mjs");
+const LEAST: &str = include_str!("least.mjs");
 
 pub fn manifests() -> Result<Vec<Manifest>> {
     let kubectl = setup::kubectl().context("no kubectl (run: cargo xtask setup)")?;
@@ -38,28 +41,25 @@ pub fn manifests() -> Result<Vec<Manifest>> {
         {
             manifests.push(Manifest { name, text: read(&path)? });
         } else if name.ends_with("debug/profile.json") {
-            manifests.push(Manifest { name, text: debugged(&read(&path)?)? });
+            manifests.push(Manifest { name, text: debugged(&kubectl, &path)? });
         }
     }
     Ok(manifests)
 }
 
-/// The pod with the container that `kubectl debug --custom` puts in.
-fn debugged(profile: &str) -> Result<String> {
-    let mut container: serde_json::Value = serde_json::from_str(profile).context("debug/profile.json")?;
-    let named = container.as_object_mut().context("debug/profile.json is no object")?;
-    for (key, value) in [("name", "debugger"), ("image", "observer"), ("targetContainerName", "app")] {
-        named.insert(key.to_owned(), value.into());
+/// The pod that `kubectl debug` makes with our profile.
+fn debugged(kubectl: &Path, profile: &Path) -> Result<String> {
+    let script = place::work().join("validate/debugged.mjs");
+    fs::write(&script, DEBUGGED).with_context(|| format!("cannot write {}", script.display()))?;
+    let made = Command::new("node").arg(&script).arg(kubectl).arg(profile).stdin(Stdio::null()).output()?;
+    if !made.status.success() {
+        bail!("{}", String::from_utf8_lossy(&made.stderr).trim());
     }
-    let pod = serde_json::json!({
-        "spec": {"containers": [{"name": "app", "image": "app"}], "ephemeralContainers": [container]},
-    });
-    Ok(format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: debugged}}\nspec: {}\n", pod["spec"]))
+    Ok(String::from_utf8(made.stdout)?)
 }
 
 pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
     let directory = place::work().join("validate");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let whole = Manifest {
         name: "manifests".to_owned(),
         text: manifests.iter().flat_map(|one| one.documents(false)).collect::<Vec<_>>().join("\n---\n"),
@@ -79,7 +79,30 @@ pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
             }
         }
     }
+    clock.say("validate", "what observer may do in them");
+    if !least(&directory, &whole, true)? {
+        bail!("some manifest gives more, or less, than observer needs, see above");
+    }
+    for (from, to) in [
+        ("- SYS_PTRACE", "- SYS_ADMIN"),
+        ("readOnlyRootFilesystem: true", "privileged: true"),
+        ("hostPID: true", "hostNetwork: true"),
+        ("runAsUser: 65532", "runAsUser: 0"),
+    ] {
+        if least(&directory, &whole.with_fault(from, to)?, false)? {
+            bail!("`{to}` is taken for the least privileges");
+        }
+    }
     Ok(())
+}
+
+fn least(directory: &Path, manifest: &Manifest, tell: bool) -> Result<bool> {
+    let said = || if tell { Stdio::inherit() } else { Stdio::null() };
+    fs::write(directory.join("least.mjs"), LEAST)?;
+    fs::write(directory.join("manifests.yaml"), &manifest.text)?;
+    let mut command = Command::new("node");
+    command.current_dir(directory).args(["least.mjs", "manifests.yaml"]).stdout(said()).stderr(said());
+    Ok(run::wait(&mut command, |_| ())?.success())
 }
 
 fn valid(directory: &Path, manifest: &Manifest, version: &str, said: Stdio) -> Result<bool> {

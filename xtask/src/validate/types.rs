@@ -2,7 +2,6 @@
 //! literal with one more does not compile. The operator's patterns (durations, names of labels) come on top.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,10 +16,6 @@ const TYPED: &str = include_str!("typed.mjs");
 
 pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
     let directory = place::work().join("validate");
-    let modules = directory.join("node_modules");
-    // Last time's may lead elsewhere; that there is none is no fault.
-    let _ = fs::remove_file(&modules);
-    symlink(place::validators()?.join("node/node_modules"), &modules).context("cannot link node_modules")?;
     fs::write(directory.join("typed.mjs"), TYPED)?;
 
     clock.say("validate", "PodMonitor and PrometheusRule against the operator's types");

@@ -68,7 +68,8 @@ fn the_rules_name_the_line_and_the_bad_replica_among_good_ones() {
         let found = prometheus.query(&worst);
         // Of one line there is one worst replica.
         let [(labels, growth)] = &found[..] else { return None };
-        (labels["instance"] == bad.as_str() && labels["target"] == "checkout").then_some(*growth)
+        let right = labels["instance"] == bad.as_str() && labels["program"] == "checkout";
+        right.then_some(*growth)
     });
     let rms = format!("site:observer_site_growth_per_second:rms{{site=\"{site}\"}}");
     let (_, rms) = prometheus.query(&rms).pop().unwrap();

@@ -67,7 +67,7 @@ pub fn is_found_out(from: &str, to: &str, metrics: &str) {
 fn strangers(asked: &[Asked], metrics: &str) -> Vec<String> {
     let exposed = labels(metrics);
     let mut all: BTreeSet<&str> = exposed.values().flatten().map(String::as_str).collect();
-    all.extend(["job", "instance", "namespace", "pod", "node", "function", "file", "line", "le"]);
+    all.extend(["job", "instance", "program", "function", "file", "line", "le"]);
     let mut strangers = Vec::new();
     for Asked { place, expression, legend } in asked {
         for (name, matched) in selectors(expression) {

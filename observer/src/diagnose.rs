@@ -10,6 +10,7 @@ mod call;
 mod cause;
 mod drain;
 mod history;
+pub mod locks;
 mod memory;
 pub mod number;
 pub mod recording;

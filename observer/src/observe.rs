@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use thiserror::Error;
 
 use crate::collect::process::ProcessReader;
+use crate::diagnose::locks;
 use crate::kernel::{Fault, SharedKernel};
 use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
 use crate::target::Target;
@@ -171,6 +172,7 @@ impl Observer {
         sample.memory = self.process.memory().map_err(|_| Exited)?;
         self.goroutines.sample_into(&mut sample)?;
         self.native.sample_into(&mut sample)?;
+        locks::tell(&mut sample);
         if let Some(growth) = &mut sample.growth {
             growth.page_faults = self.target.page_faults().saturating_sub(self.first_page_faults);
         }

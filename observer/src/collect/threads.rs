@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::pagemap::Pagemap;
 use crate::kernel::census::ThreadRecord;
-use crate::sample::{Degraded, Frame, Group, GroupId, Losses};
+use crate::sample::{Deadlock, Degraded, Frame, Group, GroupId, Losses};
 use crate::symbol::Symbolizer;
 use crate::symbol::cache::Cache;
 use crate::target::maps::Mapping;
@@ -22,6 +22,7 @@ use crate::target::maps::Mapping;
 pub mod comm;
 pub mod futex;
 pub mod identity;
+mod locks;
 mod members;
 mod naming;
 pub mod procfs;
@@ -110,6 +111,7 @@ pub struct ThreadSample {
     pub idle_runtime_threads: u64,
     pub groups_total: u64,
     pub members_left_out: u64,
+    pub deadlocks: Vec<Deadlock>,
     pub losses: Losses,
     pub degraded: Vec<Degraded>,
 }
@@ -128,6 +130,7 @@ pub struct ThreadReader {
     places: HashMap<GroupId, Arc<[Frame]>>,
     /// What the waits of each group are called.
     names: HashMap<GroupId, naming::Name>,
+    remembered: locks::Remembered,
     first: bool,
     /// Where in the line of threads that came back the rechecking goes on.
     turn: usize,
@@ -152,6 +155,7 @@ impl ThreadReader {
             stacks: Cache::new(CACHED_STACKS),
             places: HashMap::new(),
             names: HashMap::new(),
+            remembered: locks::Remembered::default(),
             first: true,
             turn: 0,
         }
@@ -189,7 +193,8 @@ impl ThreadReader {
         let mut sleepers = self.sleepers(visits, at_seconds, &mut sample);
         self.measure_stacks(&mut sleepers);
         tell_of_cut_stacks(&sleepers, census.is_some(), &mut sample);
-        self.group(at_seconds, sleepers, &mut sample);
+        let locks = self.find_locks(&mut sleepers, census, at_seconds, &mut sample);
+        self.group(at_seconds, sleepers, &locks, &mut sample);
         self.first = false;
         Ok(sample)
     }
@@ -222,6 +227,7 @@ impl ThreadReader {
                     before: Some(known.group),
                     ran: false,
                     comm: visit.comm,
+                    lock: None,
                 });
             } else if let Some((known, wait)) =
                 known.zip(wait).filter(|(known, wait)| futex.is_none() && known.came_back(visit, *wait))
@@ -242,7 +248,7 @@ impl ThreadReader {
             }
             let before = Some(known.group);
             let now = known.again(visit, wait, now);
-            sleepers.push(Sleeper { tid: visit.tid, now, before, ran: true, comm: visit.comm });
+            sleepers.push(Sleeper { tid: visit.tid, now, before, ran: true, comm: visit.comm, lock: None });
         }
         if !moved.is_empty() {
             self.remap();

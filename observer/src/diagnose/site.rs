@@ -56,7 +56,53 @@ const GO_STANDARD: [&str; 46] = [
 ];
 
 /// Libraries every native program waits in.
-const NATIVE_STANDARD: [&str; 6] = ["libc.so", "libc-2.", "libpthread", "ld-linux", "libstdc++", "libgcc_s"];
+const NATIVE_STANDARD: [&str; 8] =
+    ["libc.so", "libc-2.", "libc.musl", "ld-musl", "libpthread", "ld-linux", "libstdc++", "libgcc_s"];
+
+/// Functions of libc that threads sleep in, where it is linked into the program itself; without leading underscores.
+const SLEEPERS: [&str; 41] = [
+    "accept",
+    "accept4",
+    "clock_nanosleep",
+    "clock_nanosleep_time64",
+    "connect",
+    "do_futex_wait",
+    "epoll_pwait",
+    "epoll_wait",
+    "fdatasync",
+    "flock",
+    "fsync",
+    "futex_wait",
+    "internal_syscall_cancel",
+    "libc_accept",
+    "libc_connect",
+    "libc_pause",
+    "libc_read",
+    "libc_recv",
+    "libc_recvfrom",
+    "libc_recvmsg",
+    "libc_send",
+    "libc_write",
+    "nanosleep",
+    "pause",
+    "poll",
+    "ppoll",
+    "pselect",
+    "read",
+    "recv",
+    "recvfrom",
+    "recvmsg",
+    "select",
+    "send",
+    "sigsuspend",
+    "sleep",
+    "syscall",
+    "syscall_cancel",
+    "usleep",
+    "wait4",
+    "waitpid",
+    "write",
+];
 
 /// Libraries that are allocators or what languages allocate through, by the beginning of their file's name.
 const ALLOCATOR_LIBRARIES: [&str; 6] =
@@ -189,14 +235,29 @@ fn is_library(kind: GroupKind, frame: &Frame) -> bool {
     match kind {
         GroupKind::Goroutine => frame.function.is_empty() || is_go_standard(&frame.function),
         GroupKind::Thread => {
-            let module = frame.module.as_deref().unwrap_or_default();
-            let name = module.rsplit('/').next().unwrap_or_default();
-            NATIVE_STANDARD.iter().any(|library| name.starts_with(library))
+            is_native_standard(frame)
                 || frame.function.starts_with("std::")
                 || frame.function.starts_with("core::")
                 || frame.function.starts_with("__futex")
         }
     }
+}
+
+fn is_native_standard(frame: &Frame) -> bool {
+    let module = frame.module.as_deref().unwrap_or_default();
+    let name = module.rsplit('/').next().unwrap_or_default();
+    NATIVE_STANDARD.iter().any(|library| name.starts_with(library))
+}
+
+/// How many of the innermost frames are libc's, linked into the program itself: only names tell, and only there.
+fn linked_in(group: &Group) -> usize {
+    let inside = group.kind == GroupKind::Thread && !group.frames.first().is_some_and(is_native_standard);
+    let is_libc = |frame: &&Frame| {
+        let name = frame.function.trim_start_matches('_').split('.').next().unwrap_or_default();
+        let waits = ["pthread_", "sem_", "new_sem", "lll_lock", "futex_", "syscall_cp", "timedwait"];
+        waits.iter().any(|start| name.starts_with(start)) || SLEEPERS.contains(&name)
+    };
+    if inside { group.frames.iter().take_while(is_libc).count() } else { 0 }
 }
 
 /// Where in the stack of a growth site the target's own code begins. The stack may cross from C into Go.
@@ -212,7 +273,7 @@ pub fn own(frames: &[Frame]) -> Option<usize> {
 
 /// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
 pub fn own_frame(group: &Group) -> Option<&Frame> {
-    let own = group.frames.iter().find(|frame| !is_library(group.kind, frame));
+    let own = group.frames.iter().skip(linked_in(group)).find(|frame| !is_library(group.kind, frame));
     own.or_else(|| {
         group.frames.iter().find(|frame| group.kind == GroupKind::Goroutine && !is_plumbing(frame))
     })
@@ -364,6 +425,22 @@ mod tests {
             ..Group::default()
         };
         assert_eq!(own_frame(&group).unwrap().function, "shop.(*Cart).Add");
+        // A static program: the libc in it is known by its names, at the innermost end only.
+        let thread = |functions: &[&str], module: &str| Group {
+            kind: GroupKind::Thread,
+            frames: functions
+                .iter()
+                .map(|function| Frame { module: Some(module.to_owned()), ..frame(function) })
+                .collect(),
+            ..Group::default()
+        };
+        let stack = ["__lll_lock_wait", "___pthread_mutex_lock", "take_it", "read"];
+        assert_eq!(own_frame(&thread(&stack, "shop")).unwrap().function, "take_it");
+        assert_eq!(own_frame(&thread(&["read", "serve"], "shop")).unwrap().function, "serve");
+        assert_eq!(
+            own_frame(&thread(&["wait_for_customers", "read"], "shop")).unwrap().function,
+            "wait_for_customers"
+        );
         let library =
             Group { frames: [frame("net/http.(*persistConn).readLoop")].into(), ..Group::default() };
         assert_eq!(own_frame(&library).unwrap().function, "net/http.(*persistConn).readLoop");

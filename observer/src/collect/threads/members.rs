@@ -2,15 +2,20 @@
 //!
 //! Reads the residency of a bounded number of stacks a sample; the rest is arithmetic.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::comm::Comms;
+use super::locks::{Found, Owner};
 use super::naming::{self, Name};
 use super::tracked::Sleeper;
 use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count, syscall};
 use crate::collect::pagemap;
-use crate::sample::{Frame, Group, GroupId, GroupKind, StackEnd, WaitsOn};
+use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn};
+
+/// Holders told of a group.
+const HOLDERS: usize = 3;
 
 impl ThreadReader {
     /// Measures the resident stack of some threads that have not been measured since they came here.
@@ -29,11 +34,17 @@ impl ThreadReader {
     }
 
     /// Makes the groups, and remembers this moment for the next.
-    pub(super) fn group(&mut self, now: f64, sleepers: Vec<Sleeper>, sample: &mut ThreadSample) {
+    pub(super) fn group(
+        &mut self,
+        now: f64,
+        sleepers: Vec<Sleeper>,
+        locks: &Found,
+        sample: &mut ThreadSample,
+    ) {
         let mut groups: BTreeMap<GroupId, Members> = BTreeMap::new();
         let mut threads = HashMap::with_capacity(sleepers.len());
         for sleeper in sleepers {
-            groups.entry(sleeper.now.group).or_default().add(&sleeper);
+            groups.entry(sleeper.now.group).or_default().add(&sleeper, locks);
             threads.insert(sleeper.tid, sleeper.now);
         }
         for (tid, before) in &self.threads {
@@ -50,7 +61,7 @@ impl ThreadReader {
             .filter_map(|(id, members)| {
                 let frames = self.places.get(&id)?;
                 let name = *self.names.entry(id).or_insert_with(|| naming::of(members.operation, frames));
-                members.into_group(id, frames, name, now, (self.pid, self.first))
+                members.into_group(id, frames, name, now, (self.pid, self.first), locks)
             })
             .collect();
         let present: HashSet<GroupId> = all.iter().map(|group| group.id).collect();
@@ -80,10 +91,12 @@ struct Members {
     measured_bytes: u64,
     objects: HashSet<u64>,
     comms: Comms,
+    most_waiters: u64,
+    owners: HashMap<Owner, u64>,
 }
 
 impl Members {
-    fn add(&mut self, sleeper: &Sleeper) {
+    fn add(&mut self, sleeper: &Sleeper, locks: &Found) {
         let now = &sleeper.now;
         self.count += 1;
         if sleeper.before != Some(now.group) {
@@ -97,6 +110,10 @@ impl Members {
         self.first_seen = Some(self.first_seen.map_or(now.first_seen, |first| first.min(now.first_seen)));
         self.objects.insert(now.wait.address);
         self.comms.add(sleeper.comm);
+        self.most_waiters = self.most_waiters.max(locks.waiters.get(&now.wait.address).copied().unwrap_or(0));
+        if let Some(lock) = sleeper.lock {
+            *self.owners.entry(lock.owner).or_default() += 1;
+        }
         if let Some(bytes) = now.stack_bytes {
             self.measured += 1;
             self.measured_bytes = self.measured_bytes.saturating_add(bytes);
@@ -111,16 +128,13 @@ impl Members {
         name: Name,
         now: f64,
         (pid, first): (u32, bool),
+        locks: &Found,
     ) -> Option<Group> {
         let objects = self.objects.len() as u64;
-        let note = match self.timed {
-            0 => None,
-            timed if timed == self.count => Some("with a timeout".to_owned()),
-            timed => Some(format!("{timed} of them with a timeout")),
-        };
         // Members that were not measured count as the mean of those that were.
         let scaled =
             u128::from(self.measured_bytes) * u128::from(self.count) / u128::from(self.measured.max(1));
+        let note = self.note(name);
         let waits_on = if syscall::is_one(self.operation) {
             syscall::waits_on(pid, self.operation, &self.objects, note.as_deref())
         } else {
@@ -130,6 +144,8 @@ impl Members {
                 operation: Some(self.operation.to_owned()),
                 address: self.objects.iter().next().copied().filter(|_| objects == 1),
                 note,
+                most_waiters: (self.most_waiters > 1).then_some(self.most_waiters),
+                holders: self.holders(locks),
                 ..WaitsOn::default()
             })
         };
@@ -150,5 +166,37 @@ impl Members {
             thread_names: self.comms.shown(),
             ..Group::default()
         })
+    }
+
+    /// The threads that most of the members wait for.
+    fn holders(&self, locks: &Found) -> Vec<Holder> {
+        let mut owners: Vec<(Owner, u64)> = self.owners.iter().map(|(owner, n)| (*owner, *n)).collect();
+        owners.sort_unstable_by_key(|&(owner, waiters)| (Reverse(waiters), owner));
+        owners
+            .into_iter()
+            .filter_map(|(owner, waiters)| Some(Holder { waiters, ..locks.holders.get(&owner)?.clone() }))
+            .take(HOLDERS)
+            .collect()
+    }
+
+    /// What else is known, in words.
+    fn note(&self, name: Name) -> Option<String> {
+        let mut notes = Vec::new();
+        match self.timed {
+            0 => {}
+            timed if timed == self.count => notes.push("with a timeout".to_owned()),
+            timed => notes.push(format!("{timed} of them with a timeout")),
+        }
+        let readers = self.owners.keys().filter_map(|owner| match owner {
+            Owner::Readers(readers) => Some(*readers),
+            _ => None,
+        });
+        if let Some(readers) = readers.max() {
+            let noun = if readers == 1 { "reader, who is" } else { "readers, who are" };
+            notes.push(format!("held by {readers} {noun} not recorded"));
+        } else if self.owners.contains_key(&Owner::Unrecorded) || name.owner == naming::Owner::NotRecorded {
+            notes.push("owner not recorded".to_owned());
+        }
+        (!notes.is_empty()).then(|| notes.join(", "))
     }
 }

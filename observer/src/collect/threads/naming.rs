@@ -49,7 +49,6 @@ impl Name {
     }
 
     /// Whether the words at the futex are worth reading again.
-    #[allow(dead_code, reason = "used when locks are read")]
     pub fn may_have_owner(&self) -> bool {
         matches!(self.owner, Owner::Recorded | Owner::Unknown)
     }

@@ -57,6 +57,34 @@ pub fn still_there(pid: u32, visit: &Visit) -> bool {
     }
 }
 
+/// What the files of one thread say; fields that cannot be read are empty.
+pub(super) struct Look {
+    /// As in `stat`: `R`, `S`, ...
+    pub(super) state: u8,
+    pub(super) started: u64,
+    pub(super) voluntary_switches: u64,
+    pub(super) call: Option<Call>,
+}
+
+/// Looks at one thread; `None` when it is gone.
+pub(super) fn look(pid: u32, tid: u32) -> Option<Look> {
+    let mut text = Vec::new();
+    read(&format!("/proc/{pid}/task/{tid}/stat"), &mut text).ok()?;
+    let state = parse_state(&text).unwrap_or(0);
+    let started = parse_started(&text).unwrap_or(0);
+    let call = read(&format!("/proc/{pid}/task/{tid}/syscall"), &mut text).ok();
+    let call = call.and_then(|()| parse_syscall(&text));
+    read(&format!("/proc/{pid}/task/{tid}/status"), &mut text).ok()?;
+    Some(Look { state, started, voluntary_switches: parse_switches(&text).unwrap_or(0), call })
+}
+
+/// The name that a thread has given itself.
+pub(super) fn name(pid: u32, tid: u32) -> Option<String> {
+    let mut text = Vec::new();
+    read(&format!("/proc/{pid}/task/{tid}/comm"), &mut text).ok()?;
+    Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
+}
+
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
@@ -90,12 +118,13 @@ fn read(path: &str, text: &mut Vec<u8>) -> io::Result<()> {
     fs::File::open(path)?.take(16 << 10).read_to_end(text).map(drop)
 }
 
+/// The call a thread sleeps in.
 #[derive(Debug, PartialEq, Eq)]
-struct Call {
-    number: i64,
-    arguments: [u64; 6],
-    sp: u64,
-    ip: u64,
+pub(super) struct Call {
+    pub(super) number: i64,
+    pub(super) arguments: [u64; 6],
+    pub(super) sp: u64,
+    pub(super) ip: u64,
 }
 
 /// `NUMBER 0xARG1 .. 0xARG6 0xSP 0xPC`; `running` and `-1 0xSP 0xPC` are no calls.
@@ -121,6 +150,11 @@ fn parse_name(text: &[u8]) -> Comm {
     let start = text.iter().position(|&byte| byte == b'(').map_or(text.len(), |at| at + 1);
     let end = text.iter().rposition(|&byte| byte == b')').unwrap_or(0);
     Comm::new(text.get(start..end).unwrap_or_default())
+}
+
+fn parse_state(text: &[u8]) -> Option<u8> {
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    text.get(end + 2).copied()
 }
 
 fn parse_switches(text: &[u8]) -> Option<u64> {

@@ -73,8 +73,16 @@ impl ThreadReader {
                 stack_end: lacks,
                 // It may have grown since it was measured.
                 stack_bytes: None,
+                no_lock: false,
             };
-            sleepers.push(Sleeper { tid: visit.tid, now: tracked, before, ran: true, comm: visit.comm });
+            sleepers.push(Sleeper {
+                tid: visit.tid,
+                now: tracked,
+                before,
+                ran: true,
+                comm: visit.comm,
+                lock: None,
+            });
         }
     }
 

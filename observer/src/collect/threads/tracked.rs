@@ -2,7 +2,7 @@
 //! move is not read again.
 
 use super::comm::Comm;
-use super::{Visit, futex};
+use super::{Visit, futex, locks};
 use crate::sample::{GroupId, StackEnd};
 
 /// A thread that slept at the last sample.
@@ -18,6 +18,8 @@ pub(super) struct Tracked {
     /// What its stack lacks.
     pub(super) stack_end: Option<StackEnd>,
     pub(super) stack_bytes: Option<u64>,
+    /// Its futex was looked at, and the wait is for no lock.
+    pub(super) no_lock: bool,
 }
 
 impl Tracked {
@@ -58,4 +60,6 @@ pub(super) struct Sleeper {
     /// It is not the wait that it was in before.
     pub(super) ran: bool,
     pub(super) comm: Comm,
+    /// The lock that it waits for, once that was looked for.
+    pub(super) lock: Option<locks::Lock>,
 }

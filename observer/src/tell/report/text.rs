@@ -14,6 +14,8 @@ use crate::sample::{
     Container, Degraded, Frame, Group, GroupKind, GrowthSite, Losses, Place, TargetInfo, WaitsOn,
 };
 
+mod deadlocks;
+
 /// Columns of the label, with its margin.
 const LABEL: usize = 16;
 /// Frames shown of a stack; what lies between is counted.
@@ -42,6 +44,7 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     };
     page.hanging(&painted, word.len() + 2, &capital(&diagnosis.sentence));
     page.hanging("", word.len() + 2, &diagnosis.second_sentence);
+    page.deadlocks(&diagnosis.deadlocks);
     for (place, culprit) in diagnosis.culprits.iter().enumerate() {
         page.raw("");
         if diagnosis.culprits.len() > 1 {
@@ -59,7 +62,6 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     page.lines("kernel", &kernel_words(diagnosis));
     let steady: Vec<String> = diagnosis.not_the_cause.iter().map(bystander).collect();
     page.lines("not the cause", &steady);
-    page.lines("deadlocks", &diagnosis.deadlocks.iter().map(|d| d.description.clone()).collect::<Vec<_>>());
     page.lines("note", &diagnosis.notes);
     page.losses(&diagnosis.losses);
     page.degraded(&diagnosis.degraded);
@@ -130,6 +132,7 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
         escape(&snapshot.taken_at),
         milliseconds(snapshot.took_seconds)
     )));
+    page.deadlocks(&snapshot.deadlocks);
     page.raw("");
     let memory = &snapshot.memory;
     let mut figures = format!("resident {}", bytes(memory.resident_bytes as f64));
@@ -173,6 +176,9 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
         page.raw("");
         page.raw(&format!("  {}", style.strong(&format!("{} in {}", members(group), reason(group)))));
         page.stack(group);
+        if let Some(on) = group.waits_on.as_ref().filter(|on| on.owner.is_some() || on.note.is_some()) {
+            page.field("waits on", &waits_on(on, group.count));
+        }
     }
     page.raw("");
     page.losses(&snapshot.losses);
@@ -284,7 +290,9 @@ fn headline(culprit: &Culprit) -> String {
 fn bystander(bystander: &Bystander) -> String {
     let group = &bystander.group;
     let at = site::place(group).map(|place| format!(" at {}", site::words(&place))).unwrap_or_default();
-    format!("{} x {}{at} ({})", count(group.count), reason(group), bystander.why)
+    let owner = group.waits_on.as_ref().and_then(|on| on.owner.as_ref());
+    let held = owner.map(|owner| format!("; held by {owner}")).unwrap_or_default();
+    format!("{} x {}{at} ({}{held})", count(group.count), reason(group), bystander.why)
 }
 
 fn frame_words(frame: &Frame) -> String {
@@ -385,7 +393,20 @@ impl Page {
     }
 
     fn stack(&mut self, group: &Group) {
-        let frames = &group.frames;
+        let widest = self.frames(&group.frames, "blocked at", &reason(group));
+        if let Some(why) = site::stack_end(group) {
+            self.field("", &format!("({why})"));
+        }
+        if let Some(Place { function, file, line }) = &group.created_by {
+            self.frame("created by", function, file.as_deref(), *line, widest, "");
+        }
+        if let Some(names) = names::words(group) {
+            self.field("named", &names);
+        }
+    }
+
+    /// The frames of a stack under a label, the reason beside the first; the width of the names.
+    fn frames(&mut self, frames: &[Frame], label: &str, reason: &str) -> usize {
         let widest = frames
             .iter()
             .take(FRAMES)
@@ -400,23 +421,15 @@ impl Page {
             if frames.len() > FRAMES + 1 && (FRAMES - 3..frames.len() - 3).contains(&place) {
                 continue;
             }
-            let label = if place == 0 { "blocked at" } else { "" };
+            let label = if place == 0 { label } else { "" };
             let what = match frame.tail_call {
-                _ if place == 0 => reason(group),
+                _ if place == 0 => reason.to_owned(),
                 true => "tail call".to_owned(),
                 false => String::new(),
             };
             self.frame(label, &site::name(frame), frame.file.as_deref(), frame.line, widest, &what);
         }
-        if let Some(why) = site::stack_end(group) {
-            self.field("", &format!("({why})"));
-        }
-        if let Some(Place { function, file, line }) = &group.created_by {
-            self.frame("created by", function, file.as_deref(), *line, widest, "");
-        }
-        if let Some(names) = names::words(group) {
-            self.field("named", &names);
-        }
+        widest
     }
 
     /// One frame a line, never wrapped: it is copied and searched for.

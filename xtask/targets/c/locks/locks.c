@@ -1,7 +1,7 @@
 // Threads that wait for locks, with a holder that is known, on commands from standard input.
 //
 //   held KIND HOLDER N    a thread takes a mutex and goes on as HOLDER says; N threads wait for it
-//                         KIND: normal adaptive recursive errorcheck robust pi pi_robust shared shared_pi protect
+//                         KIND: normal adaptive recursive errorcheck robust pi pi_robust shared shared_pi
 //                         HOLDER: reads (sleeps in read) naps (in nanosleep) spins (runs) ends (with the lock) waits
 //                         (for a condition)
 //   two KIND | three KIND two, three threads that wait for each other in a circle
@@ -20,6 +20,7 @@
 //
 // Each command is answered by `ok` once all threads it started are where they shall be.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <pthread.h>
@@ -44,6 +45,9 @@ struct circle {
 };
 
 static volatile long sink, running = 1;
+/* Threads that are meant to run, and whether they come and go. */
+static long awake;
+static int churns;
 static int silent[2];
 static pthread_mutex_t *latest;
 static pthread_mutex_t cond_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -94,10 +98,6 @@ static pthread_mutex_t *mutex(const char *kind) {
         pthread_mutexattr_setpshared(&of, PTHREAD_PROCESS_SHARED);
     if (strstr(kind, "pi"))
         pthread_mutexattr_setprotocol(&of, PTHREAD_PRIO_INHERIT);
-#ifdef __GLIBC__
-    if (strstr(kind, "protect"))
-        pthread_mutexattr_setprotocol(&of, PTHREAD_PRIO_PROTECT);
-#endif
     if (pthread_mutex_init(made, &of) != 0)
         fail("pthread_mutex_init");
     return made;
@@ -150,7 +150,7 @@ static void *hold(void *argument) {
     else if (strcmp(does, "naps") == 0)
         sink += hold_and_nap();
     else if (strcmp(does, "spins") == 0)
-        sink += hold_and_spin();
+        awake++, sink += hold_and_spin();
     else if (strcmp(does, "waits") == 0)
         sink += hold_and_wait();
     return NULL;
@@ -408,13 +408,51 @@ static void other(int n) {
         start(want, shared);
 }
 
+/* How often all threads together went to sleep; -1 while more of them are awake than shall be. */
+static long sleeps(void) {
+    char path[64], line[512];
+    long sum = 0, up = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *task; (task = readdir(tasks));) {
+        long id = atol(task->d_name), process = 0, times = 0;
+        int asleep = 0;
+        snprintf(path, sizeof path, "/proc/self/task/%ld/status", id);
+        FILE *status = fopen(path, "r");
+        while (status && fgets(line, sizeof line, status)) {
+            asleep |= strncmp(line, "State:\tS", 8) == 0;
+            sscanf(line, "Tgid: %ld", &process);
+            sscanf(line, "voluntary_ctxt_switches: %ld", &times);
+        }
+        if (status)
+            fclose(status);
+        /* This is the main thread, which is awake. */
+        if (id == 0 || id == process)
+            continue;
+        sum += times;
+        up += !asleep;
+    }
+    closedir(tasks);
+    return up > awake ? -1 : sum;
+}
+
+/* Waits until nobody moves any more. */
+static void settle(void) {
+    long before = -1;
+    for (int times = 0, calm = 0; times < 500 && calm < 3; times++) {
+        long now = sleeps();
+        calm = now >= 0 && (now == before || churns) ? calm + 1 : 0;
+        before = now;
+        usleep(20 * 1000);
+    }
+}
+
 int main(void) {
     char line[128], command[32], kind[32], does[32];
     signal(SIGPIPE, SIG_DFL);
     if (pipe(silent) != 0)
         fail("pipe");
     sem_init(&never, 0, 0);
-    pthread_barrier_init(&ring_start, NULL, 3);
+    pthread_barrier_init(&ring_start, NULL, 4);
     for (int i = 0; i < 4; i++)
         pthread_mutex_init(&churned[i], NULL);
     while (fgets(line, sizeof line, stdin)) {
@@ -439,9 +477,11 @@ int main(void) {
                 join_mutex = mutex("normal");
                 start(joiner, NULL);
             }
-            if (strcmp(command, "joins") == 0)
+            if (strcmp(command, "joins") == 0) {
                 for (long i = 0; i < 3; i++)
                     ring[i] = start(join_round, (void *)i);
+                pthread_barrier_wait(&ring_start);
+            }
             if (strcmp(command, "behind") == 0)
                 for (int i = 0; i < n; i++)
                     start(want, latest);
@@ -478,6 +518,8 @@ int main(void) {
                     usleep(1000);
             }
             if (strcmp(command, "churn") == 0)
+                churns = 1, awake += n;
+            if (strcmp(command, "churn") == 0)
                 for (long i = 0; i < n; i++)
                     start(churn, (void *)i);
             for (int i = 0; i < n; i++) {
@@ -491,8 +533,7 @@ int main(void) {
                     start(on_once, NULL);
             }
         }
-        /* A thread that has come so far sleeps within a moment: shorter than any look takes to begin. */
-        usleep(100 * 1000);
+        settle();
         puts("ok");
         fflush(stdout);
     }

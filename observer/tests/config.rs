@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use observer::config::{Config, ConfigError, Raw, Target, read};
+use observer::daemon::rules::Candidate;
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/observer.toml")
@@ -128,4 +129,41 @@ fn what_is_wrong_is_said_in_one_line_with_its_place() {
     assert!(
         read(Path::new("/nowhere/observer.toml")).unwrap_err().to_string().contains("/nowhere/observer.toml")
     );
+}
+
+#[test]
+fn the_daemon_set_takes_the_pods_of_every_kind_of_node_and_nothing_else() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/base/observer.toml");
+    let config = Config::check(read(&path).unwrap()).unwrap();
+    let proc = tempfile::tempdir().unwrap();
+    let taken = |cgroup: &str, exe: &str| {
+        let folder = proc.path().join("10");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("stat"), "10 (web) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n").unwrap();
+        fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+        std::os::unix::fs::symlink(exe, folder.join("exe")).unwrap();
+        let process = Candidate::all(proc.path()).pop().unwrap();
+        config.rules.iter().any(|rule| rule.meets(proc.path(), &process).unwrap())
+    };
+    let container = "0123456789abcdef".repeat(4);
+    let (dashes, lines) = ("3f2a1b4c-1111-2222-3333-444455556666", "3f2a1b4c_1111_2222_3333_444455556666");
+    for cgroup in [
+        format!("/kubepods/burstable/pod{dashes}/{container}"),
+        format!("/kubepods.slice/kubepods-pod{lines}.slice/cri-containerd-{container}.scope"),
+        format!(
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{lines}.slice/crio-{container}"
+        ),
+        // From within a cgroup namespace.
+        format!("/../../pod{dashes}/{container}"),
+        format!("/../../../kubepods-besteffort-pod{lines}.slice/{container}"),
+        // A static pod.
+        format!("/kubepods/pod{}/{container}", "0123456789abcdef".repeat(2)),
+    ] {
+        assert!(taken(&cgroup, "/srv/web"), "{cgroup}");
+        assert!(!taken(&cgroup, "/pause"), "{cgroup}");
+    }
+    for cgroup in ["/system.slice/kubelet.service", "/podruntime.slice", "/", "/user.slice/podman-1.scope"] {
+        assert!(!taken(cgroup, "/srv/web"), "{cgroup}");
+    }
 }

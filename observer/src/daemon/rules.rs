@@ -31,6 +31,7 @@ enum Condition {
     Pid(u32),
     Comm(String),
     Exe(GlobMatcher, String),
+    NotExe(GlobMatcher, String),
     CommandLine(Regex),
     Cgroup(GlobMatcher, String),
 }
@@ -43,6 +44,8 @@ pub struct Spec {
     pub pid: Option<u32>,
     /// A path, or a file name, or a glob of either.
     pub exe: Option<String>,
+    /// As `exe`, and what it must not be: on its own no condition.
+    pub not_exe: Option<String>,
     pub comm: Option<String>,
     /// A regular expression that some part of the command line matches.
     pub cmdline: Option<String>,
@@ -100,6 +103,9 @@ impl Spec {
         if conditions.is_empty() {
             return Err(RuleError::Empty);
         }
+        if let Some(exe) = given("not_exe", self.not_exe.as_ref())? {
+            conditions.push(Condition::NotExe(glob("not_exe", exe)?, exe.to_owned()));
+        }
         let name = self.name.clone();
         match name {
             Some(name) if !super::name::is_one(&name) => Err(RuleError::Name(name)),
@@ -146,6 +152,7 @@ impl Rule {
                 Condition::Pid(pid) => format!("pid {pid}"),
                 Condition::Comm(comm) => format!("comm {comm}"),
                 Condition::Exe(_, pattern) => format!("exe {pattern}"),
+                Condition::NotExe(_, pattern) => format!("exe not {pattern}"),
                 Condition::CommandLine(regex) => format!("cmdline {regex}"),
                 Condition::Cgroup(_, pattern) => format!("cgroup {pattern}"),
             })
@@ -201,14 +208,19 @@ impl Condition {
             Self::Pid(pid) => *pid == process.pid,
             Self::Comm(comm) => *comm == process.stat.comm,
             // Of a process that we may not look into, nothing more is known.
-            Self::Exe(matcher, pattern) => process.exe(proc).is_some_and(|exe| {
-                let file = exe.rsplit('/').next().unwrap_or(&exe);
-                matcher.is_match(if pattern.contains('/') { &exe } else { file })
-            }),
+            Self::Exe(matcher, pattern) => process.exe(proc).is_some_and(|exe| runs(&exe, matcher, pattern)),
+            Self::NotExe(matcher, pattern) => {
+                !process.exe(proc).is_some_and(|exe| runs(&exe, matcher, pattern))
+            }
             Self::CommandLine(regex) => regex.is_match(&process.command_line(proc)?),
             Self::Cgroup(matcher, _) => matcher.is_match(process.cgroup(proc)?),
         })
     }
+}
+
+fn runs(exe: &str, matcher: &GlobMatcher, pattern: &str) -> bool {
+    let file = exe.rsplit('/').next().unwrap_or(exe);
+    matcher.is_match(if pattern.contains('/') { exe } else { file })
 }
 
 #[cfg(test)]
@@ -254,6 +266,12 @@ mod tests {
         assert_eq!(met(&spec(|s| s.cmdline = Some("port 8[1]$".into()))), [11]);
         assert_eq!(met(&spec(|s| s.cgroup = Some("*/web.service".into()))), [10]);
         assert_eq!(met(&spec(|s| s.cgroup = Some("/user".into()))), [11]);
+        let but = spec(|s| {
+            s.comm = Some("web".into());
+            s.not_exe = Some("/srv/*".into());
+        });
+        assert_eq!(met(&but), [11]);
+        assert_eq!(but.rule().unwrap().words(), "comm web, exe not /srv/*");
         let both = spec(|s| {
             s.comm = Some("web".into());
             s.cmdline = Some("80".into());
@@ -266,6 +284,7 @@ mod tests {
     fn what_is_no_rule_says_why() {
         let refused = |set: fn(&mut Spec)| spec(set).rule().unwrap_err().to_string();
         assert!(refused(|_| ()).contains("no condition"));
+        assert!(refused(|s| s.not_exe = Some("pause".into())).contains("no condition"));
         assert!(refused(|s| s.pid = Some(0)).contains("pid 0"));
         assert!(refused(|s| s.comm = Some("a-very-long-command".into())).contains("15 bytes"));
         assert!(refused(|s| s.exe = Some(String::new())).contains("exe is empty"));

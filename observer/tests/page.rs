@@ -110,6 +110,10 @@ fn hostile() -> TargetState {
     let mut diagnosis = (*state.diagnosis).clone();
     diagnosis.notes = vec![EVIL.into()];
     diagnosis.deadlocks[0].description = long;
+    for thread in &mut diagnosis.deadlocks[0].threads {
+        thread.name = EVIL.into();
+        thread.wait_reason = EVIL.into();
+    }
     diagnosis.target.comm = EVIL.into();
     state.diagnosis = Arc::new(diagnosis);
     state
@@ -133,6 +137,21 @@ fn names_of_a_target_stay_names() {
     let file = html::diagnosis(&target.diagnosis, &target.timeline(), &target.sample, target.last_sampled);
     assert!(!file.contains("<script>alert"));
     well_formed(&file);
+}
+
+#[test]
+fn a_deadlock_has_the_stack_of_each_thread() {
+    let site = Site::start(|_| {});
+    site.shown.board.publish(scenes::full("bank", scenes::leak(300.0)));
+    let page = site.get("/targets/bank");
+    let text = page.text();
+    let deadlocks = text.split_once("id=\"deadlocks\"").unwrap().1.split_once("</section>").unwrap().0;
+    for words in
+        ["thread 4251 (db-pool-1) holds", "Thread 4252 (db-pool-2)", "refund", "account.c:52", "transfer"]
+    {
+        assert!(deadlocks.contains(words), "no {words} in {deadlocks}");
+    }
+    well_formed(text);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod ebpf;
 mod go;
 mod manifests;
 mod monitoring;
+mod native;
 mod qemu;
 
 use std::process::Command;
@@ -139,6 +140,7 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::Test => {
             needs.extend(go::each()?);
             needs.extend(monitoring::each());
+            needs.extend(native::each());
         }
         Purpose::Vm => {
             needs.push(go::any()?);
@@ -149,6 +151,7 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::All => {
             needs.extend(go::each()?);
             needs.extend(monitoring::each());
+            needs.extend(native::each());
             needs.push(deny::cargo_deny());
             needs.extend(manifests::each()?);
         }

@@ -273,11 +273,16 @@ pub fn own(frames: &[Frame]) -> Option<usize> {
 
 /// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
 pub fn own_frame(group: &Group) -> Option<&Frame> {
-    let own = group.frames.iter().skip(linked_in(group)).find(|frame| !is_library(group.kind, frame));
-    own.or_else(|| {
-        group.frames.iter().find(|frame| group.kind == GroupKind::Goroutine && !is_plumbing(frame))
-    })
-    .or_else(|| group.frames.first())
+    let above_libc = || group.frames.iter().skip(linked_in(group));
+    let own = above_libc().find(|frame| !is_library(group.kind, frame));
+    // A lambda in a C++ thread has the name of the template that runs it: it is the target's all the same.
+    let instantiated =
+        || above_libc().find(|frame| group.kind == GroupKind::Thread && !is_native_standard(frame));
+    own.or_else(instantiated)
+        .or_else(|| {
+            group.frames.iter().find(|frame| group.kind == GroupKind::Goroutine && !is_plumbing(frame))
+        })
+        .or_else(|| group.frames.first())
 }
 
 /// What every wait goes through, even within the standard library: says how it waits, not for what.
@@ -441,6 +446,10 @@ mod tests {
             own_frame(&thread(&["wait_for_customers", "read"], "shop")).unwrap().function,
             "wait_for_customers"
         );
+        let lambda = thread(&["std::thread::_State_impl<main::{lambda()#1}>::_M_run()"], "shop").frames;
+        let frames = [&thread(&["", "pthread_mutex_lock"], "libc.so.6").frames[..], &lambda].concat();
+        let run = Group { kind: GroupKind::Thread, frames: frames.into(), ..Group::default() };
+        assert!(own_frame(&run).unwrap().function.contains("lambda"));
         let library =
             Group { frames: [frame("net/http.(*persistConn).readLoop")].into(), ..Group::default() };
         assert_eq!(own_frame(&library).unwrap().function, "net/http.(*persistConn).readLoop");

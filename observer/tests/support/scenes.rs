@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "shared by several tests, none uses all of it")]
 
 use observer::diagnose::{Deadlock, History, diagnose};
-use observer::sample::{Degraded, Frame, Growth, GrowthSite, Mapped};
+use observer::sample::{DeadlockedThread, Degraded, Frame, Growth, GrowthSite, Mapped};
 use observer::tell::board::TargetState;
 use observer::timeline::Timeline;
 
@@ -115,6 +115,22 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
             "thread 4251 (db-pool-1) holds the mutex 0x7f0012a0 that thread 4252 (db-pool-2) waits for, \
                       which holds 0x7f0012c8 that the first waits for"
                 .into(),
+        threads: [(4252, 4251, "db-pool-2", "refund"), (4251, 4252, "db-pool-1", "transfer")]
+            .map(|(tid, held_by, name, function)| DeadlockedThread {
+                tid,
+                held_by,
+                name: name.to_owned(),
+                wait_reason: "mutex lock".to_owned(),
+                waits_for: "mutex".to_owned(),
+                frames: vec![
+                    frame("pthread_mutex_lock", "/src/glibc/nptl/pthread_mutex_lock.c", 93),
+                    frame(function, "/src/bank/account.c", tid - 4200),
+                ]
+                .into(),
+                ..DeadlockedThread::default()
+            })
+            .to_vec(),
+        length: 2,
         ..Deadlock::default()
     }];
     state.diagnosis = diagnosis.into();

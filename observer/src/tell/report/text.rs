@@ -290,14 +290,19 @@ fn headline(culprit: &Culprit) -> String {
 fn bystander(bystander: &Bystander) -> String {
     let group = &bystander.group;
     let at = site::place(group).map(|place| format!(" at {}", site::words(&place))).unwrap_or_default();
-    let owner = group.waits_on.as_ref().and_then(|on| on.owner.as_ref());
-    let held = owner.map(|owner| format!("; held by {owner}")).unwrap_or_default();
+    let held = group.waits_on.as_ref().and_then(held_by).map(|by| format!("; {by}")).unwrap_or_default();
     format!("{} x {}{at} ({}{held})", count(group.count), reason(group), bystander.why)
 }
 
 fn frame_words(frame: &Frame) -> String {
     let position = site::file_line(frame.file.as_deref(), frame.line);
     if position.is_empty() { site::name(frame) } else { format!("{} {position}", site::name(frame)) }
+}
+
+/// Who is waited for, in words.
+fn held_by(on: &WaitsOn) -> Option<String> {
+    let owner = on.owner.as_ref()?;
+    Some(if on.kind == "thread" { format!("the end of {owner}") } else { format!("held by {owner}") })
 }
 
 pub(crate) fn waits_on(on: &WaitsOn, members: u64) -> String {
@@ -315,8 +320,8 @@ pub(crate) fn waits_on(on: &WaitsOn, members: u64) -> String {
     if let Some(capacity) = on.capacity {
         let _ = write!(words, ", capacity {capacity}");
     }
-    if let Some(owner) = &on.owner {
-        let _ = write!(words, ", held by {owner}");
+    if let Some(owner) = held_by(on) {
+        let _ = write!(words, ", {owner}");
     }
     if let Some(note) = &on.note {
         let _ = write!(words, ", {note}");

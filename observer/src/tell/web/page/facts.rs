@@ -6,15 +6,42 @@ use super::group::frames;
 use super::shell::{bytes, path_part, safe};
 use super::view::{Place, View};
 use crate::diagnose::{Diagnosis, Verdict, number, site};
-use crate::sample::{Frame, GrowthSite, Place as SourcePlace};
+use crate::sample::{DeadlockedThread, Frame, GrowthSite, Place as SourcePlace};
 use crate::tell::report::{svg, text};
+
+/// Threads of a circle whose stacks the page has.
+const DEADLOCKED: usize = 8;
 
 pub fn deadlocks(diagnosis: &Diagnosis) -> Markup {
     html! {
         @if !diagnosis.deadlocks.is_empty() {
             section class="deadlocks" aria-labelledby="deadlocks" {
                 h2 id="deadlocks" { "Deadlocks" }
-                ul { @for deadlock in &diagnosis.deadlocks { li { (safe(&deadlock.description)) } } }
+                ul {
+                    @for (rank, deadlock) in diagnosis.deadlocks.iter().enumerate() {
+                        li {
+                            (safe(&deadlock.description))
+                            @if !deadlock.threads.is_empty() { (stacks(rank, &deadlock.threads)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The stack of each thread of a circle, behind a click.
+fn stacks(rank: usize, threads: &[DeadlockedThread]) -> Markup {
+    html! {
+        details data-key={ "deadlock-" (rank) } {
+            summary { "Stacks" }
+            @for thread in threads.iter().take(DEADLOCKED) {
+                h3 {
+                    "Thread " (thread.tid)
+                    @if !thread.name.is_empty() { " (" (safe(&thread.name)) ")" }
+                    ", in " (safe(&thread.wait_reason)) ", waits for thread " (thread.held_by)
+                }
+                (frames(&thread.frames, thread.site.as_ref()))
             }
         }
     }

@@ -9,6 +9,7 @@ mod attribution;
 mod call;
 mod cause;
 mod drain;
+pub mod growth;
 mod history;
 pub mod locks;
 mod memory;
@@ -79,6 +80,14 @@ pub struct Diagnosis {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GrowthTotals {
     pub page_faults: u64,
+    /// One fault of so many is sampled now; 0 without eBPF.
+    #[serde(default)]
+    pub sample_period: u64,
+    /// Bytes first touched in the window, and of those what was given back since, by whatever call (as sampled).
+    #[serde(default)]
+    pub touched_bytes: u64,
+    #[serde(default)]
+    pub returned_bytes: u64,
     pub mapped: Mapped,
 }
 

@@ -109,6 +109,11 @@ impl Observer {
         self.began.elapsed().as_secs_f64()
     }
 
+    /// Whether the process is still there, also as another program.
+    pub fn is_alive(&self) -> bool {
+        self.target.life() != Life::Gone
+    }
+
     /// Takes what the kernel has put by, so that its buffer does not fill up; cheap, to be called between samples.
     pub fn drain(&mut self) {
         self.native.drain();

@@ -385,6 +385,11 @@ pub struct Growth {
     pub page_faults: u64,
     /// One fault of so many is sampled.
     pub sample_period: u64,
+    /// Bytes touched for the first time, and of those what was given back since: unmapped, or by `madvise`. As sampled.
+    #[serde(default)]
+    pub touched_bytes: u64,
+    #[serde(default)]
+    pub returned_bytes: u64,
     pub sites: Vec<GrowthSite>,
     pub mapped: Mapped,
 }

@@ -69,6 +69,9 @@ pub struct GrowthSites {
     pub sites: Vec<GrowthSite>,
     /// Surviving bytes of all sites, also of those beyond the bound.
     pub total_bytes: u64,
+    /// Bytes that were touched, and of those what has gone since.
+    pub touched_bytes: u64,
+    pub returned_bytes: u64,
     pub losses: Losses,
 }
 
@@ -96,6 +99,8 @@ pub struct GrowthReader {
     copied: u64,
     cut: u64,
     total_bytes: u64,
+    touched_bytes: u64,
+    touched_at_look: u64,
     losses: Losses,
 }
 
@@ -150,6 +155,8 @@ impl GrowthReader {
             copied: 0,
             cut: 0,
             total_bytes: 0,
+            touched_bytes: 0,
+            touched_at_look: 0,
             losses: Losses::new(),
         }
     }
@@ -168,6 +175,8 @@ impl GrowthReader {
                     let number = self.stacks.get(stack).copied().unwrap_or(0);
                     let via = via::of(&self.maps, touch.address, self.go);
                     let page = Page { stack: number, weight: touch.weight.max(1), via, thread: touch.thread };
+                    let bytes = page.weight.saturating_mul(page_bytes());
+                    self.touched_bytes = self.touched_bytes.saturating_add(bytes);
                     self.pages.insert(touch.address / page_bytes(), page);
                 }
                 Seen::Move { from, to, bytes, room } => {
@@ -190,6 +199,8 @@ impl GrowthReader {
         GrowthSites {
             sites: self.last.clone(),
             total_bytes: self.total_bytes,
+            touched_bytes: self.touched_at_look,
+            returned_bytes: self.touched_at_look.saturating_sub(self.total_bytes),
             losses: std::mem::take(&mut self.losses),
         }
     }
@@ -290,6 +301,7 @@ impl GrowthReader {
         let _ = self.pages.keep_resident(&mut self.resident);
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
         self.threads.clear();
+        self.touched_at_look = self.touched_bytes;
         for page in self.pages.iter() {
             let stood_for = page.weight.saturating_mul(page_bytes());
             for sum in [

@@ -23,8 +23,8 @@ use crate::tell::report::html;
 use crate::tell::terminal::{Plain, Progress, Screen};
 use crate::timeline::Timeline;
 
-/// How often what the kernel has put by is taken: its buffer holds some seconds of the worst.
-const DRAIN: Duration = Duration::from_millis(200);
+/// How often what the kernel has put by is taken: a burst fills its buffer within some tenths of a second.
+const DRAIN: Duration = Duration::from_millis(50);
 /// Samples after which the report's picture is told who the culprits are.
 const PREFER: u64 = 10;
 /// How often the verdict so far is worked out while somebody looks.

@@ -1,16 +1,20 @@
-//! `observer snapshot`: one moment.
+//! `observer snapshot`: one moment; with `--growth` also what grew while it was watched for some time.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
 use jiff::{Timestamp, Unit};
 
-use super::style;
+use super::{parse_duration, style};
 use crate::observe::{Observer, Options};
 use crate::target::find;
 use crate::tell::report::{Snapshot, folded, json, pprof, svg, text};
+
+/// How often what the kernel has put by is taken.
+const DRAIN: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -23,6 +27,10 @@ pub struct Arguments {
     /// Say what each group keeps on the Go heap, however long following it takes (at most some seconds)
     #[arg(long)]
     retained: bool,
+    /// Watch for so long, and say what memory grew meanwhile, by the stack that first touched it; folded, pprof and
+    /// svg then hold those stacks, weighted by bytes
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "no_ebpf")]
+    growth: Option<Duration>,
     /// Do not load eBPF, also where it works
     #[arg(long)]
     no_ebpf: bool,
@@ -44,26 +52,52 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let pid = find::find(&arguments.target)?;
-    let options = Options { exact: false, growth: false, retained: arguments.retained };
+    let options = Options { exact: false, growth: arguments.growth.is_some(), retained: arguments.retained };
     let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
+    if let Some(time) = arguments.growth {
+        watch(&mut observer, time);
+    }
     let sample = observer.snapshot()?;
     let now = Timestamp::now();
     let taken_at = now.round(Unit::Second).unwrap_or(now).to_string();
     let snapshot = Snapshot::new(observer.info().clone(), sample, taken_at);
     let mut out = io::stdout().lock();
-    match arguments.format {
-        Format::Text => out.write_all(text::snapshot(&snapshot, style::of_stdout()).as_bytes())?,
-        Format::Json => out.write_all(json::snapshot(&snapshot)?.as_bytes())?,
-        Format::Folded => out.write_all(folded::folded(&snapshot.groups).as_bytes())?,
-        Format::Pprof => {
-            anyhow::ensure!(
-                !out.is_terminal(),
-                "a pprof profile is binary: write it to a file (observer snapshot {pid} --format pprof > blocked.pb.gz)"
-            );
-            out.write_all(&pprof::blocked(&snapshot, i64::try_from(now.as_nanosecond()).unwrap_or(0)))?;
+    let nanos = i64::try_from(now.as_nanosecond()).unwrap_or(0);
+    let binary = matches!(arguments.format, Format::Pprof) && out.is_terminal();
+    anyhow::ensure!(
+        !binary,
+        "a pprof profile is binary: write it to a file (observer snapshot {pid} --format pprof > {}.pb.gz)",
+        if arguments.growth.is_some() { "growth" } else { "blocked" }
+    );
+    // What was asked for is not replaced by something else.
+    let only_stacks = !matches!(arguments.format, Format::Text | Format::Json);
+    if arguments.growth.is_some() && only_stacks && snapshot.growth.is_none() {
+        return Err(svg::SvgError::NoGrowth.into());
+    }
+    let title = text::target(&snapshot.target);
+    match (arguments.format, &snapshot.growth) {
+        (Format::Text, _) => out.write_all(text::snapshot(&snapshot, style::of_stdout()).as_bytes())?,
+        (Format::Json, _) => out.write_all(json::snapshot(&snapshot)?.as_bytes())?,
+        (Format::Folded, Some(growth)) => out.write_all(folded::growth(&growth.sites).as_bytes())?,
+        (Format::Folded, None) => out.write_all(folded::folded(&snapshot.groups).as_bytes())?,
+        (Format::Pprof, Some(growth)) => {
+            let watched = arguments.growth.unwrap_or_default();
+            out.write_all(&pprof::grown(&growth.sites, &snapshot.target, watched, nanos))?;
         }
-        Format::Svg => out.write_all(&svg::svg(&snapshot.groups, &text::target(&snapshot.target))?)?,
+        (Format::Pprof, None) => out.write_all(&pprof::blocked(&snapshot, nanos))?,
+        (Format::Svg, Some(growth)) => out.write_all(&svg::growth(&growth.sites, &title)?)?,
+        (Format::Svg, None) => out.write_all(&svg::svg(&snapshot.groups, &title)?)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes what the kernel tells of page faults, for so long or as long as the process lives.
+fn watch(observer: &mut Observer, time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && observer.is_alive() {
+        observer.drain();
+        std::thread::sleep(DRAIN.min(until.saturating_duration_since(Instant::now())));
+    }
+    observer.drain();
 }

@@ -14,7 +14,7 @@ use crate::kernel::{Fault, SharedKernel};
 use crate::sample::Losses;
 use crate::tell::board::Board;
 
-const EVERY: Duration = Duration::from_millis(200);
+const EVERY: Duration = Duration::from_millis(100);
 
 /// Who is told of which process, by pid.
 #[derive(Default)]

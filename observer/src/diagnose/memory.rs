@@ -129,9 +129,11 @@ pub fn read(history: &History) -> Reading {
         used.windows(2).map(|pair| pair[1].value - pair[0].value).filter(|rise| *rise > 0.0).collect();
     let noise = if collected { 0.3 * trend::median(&mut rises_between) } else { 0.0 };
     let still_rising = if collected && certain {
-        rises(&floor, &used, window, noise)
+        rises(&floor, &used, window, noise, LEAST_RISE_BYTES)
     } else {
-        rises(&used, &used, window, 0.0)
+        // Of a small process a small rise is much already.
+        let least = (0.5 * used.first().map_or(0.0, |p| p.value)).clamp(1048576.0, LEAST_RISE_BYTES);
+        rises(&used, &used, window, 0.0, if collected { LEAST_RISE_BYTES } else { least })
     };
     let usage = last.limit_usage_bytes.unwrap_or(last.resident_bytes);
     let pace = if slope > 0.0 { slope } else { live_slope };
@@ -192,7 +194,7 @@ fn lowest_of_chunks(troughs: &[Point]) -> Vec<Point> {
 }
 
 /// Beyond noise, in every part of the window, and not levelling off.
-fn rises(floor: &[Point], used: &[Point], window: f64, noise: f64) -> bool {
+fn rises(floor: &[Point], used: &[Point], window: f64, noise: f64, least: f64) -> bool {
     let (Some(first), Some(last)) = (floor.first(), floor.last()) else { return false };
     let parts = trend::envelope(floor, 6);
     if parts.len() < 3 || last.at - first.at < 0.3 * window {
@@ -201,7 +203,7 @@ fn rises(floor: &[Point], used: &[Point], window: f64, noise: f64) -> bool {
     let rise = parts[parts.len() - 1].value - parts[0].value;
     let ups = parts.windows(2).filter(|pair| pair[1].value > pair[0].value + 0.02 * rise).count();
     let slope = trend::slope(floor);
-    let enough = rise >= LEAST_RISE_BYTES.max(0.03 * parts[0].value).max(3.0 * noise)
+    let enough = rise >= least.max(0.03 * parts[0].value).max(3.0 * noise)
         && rise >= 4.0 * trend::scatter(floor, slope);
     let steady = ups * 5 >= (parts.len() - 1) * 4;
     let [one, _, three] = trend::thirds(&parts);

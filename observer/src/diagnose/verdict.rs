@@ -9,7 +9,7 @@ use super::drain::{self, Rise, Standing, Wait};
 use super::history::{GroupSeries, History};
 use super::memory::{self, Reading};
 use super::number::{bytes, bytes_per_second, count, counted, duration, percent, rate};
-use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, site};
+use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, growth, site};
 use crate::sample::{Group, GroupKind, TargetInfo};
 
 /// Steady groups shown as not being the cause.
@@ -46,8 +46,9 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
         Verdict::Stable
     };
     let culprits = if verdict == Verdict::Leak { culprits } else { Vec::new() };
-    let mut growth_sites = history.growth().map(|growth| growth.sites.clone()).unwrap_or_default();
-    growth_sites.sort_by_key(|site| std::cmp::Reverse(site.bytes));
+    let sites = history.growth().map(|growth| growth.sites.as_slice()).unwrap_or_default();
+    let leader = growth::leader(sites, reading.trend.live_slope_bytes_per_second);
+    let mut growth_sites = growth::ranked(sites);
     growth_sites.truncate(GROWTH_SITES);
     let mut notes = findings.notes.clone();
     if clusters.len() > CULPRITS && verdict == Verdict::Leak {
@@ -74,16 +75,21 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
         culprits,
         not_the_cause: findings.bystanders(),
         growth_sites,
-        growth: history
-            .growth()
-            .map(|growth| GrowthTotals { page_faults: growth.page_faults, mapped: growth.mapped.clone() }),
+        growth: history.growth().map(|growth| GrowthTotals {
+            page_faults: growth.page_faults,
+            sample_period: growth.sample_period,
+            touched_bytes: growth.touched_bytes,
+            returned_bytes: growth.returned_bytes,
+            mapped: growth.mapped.clone(),
+        }),
         waits: history.waits().cloned(),
         deadlocks: history.deadlocks().to_vec(),
         notes,
         losses: history.losses().clone(),
         degraded: history.degraded().to_vec(),
     };
-    (diagnosis.sentence, diagnosis.second_sentence) = sentences(&diagnosis, &findings, unknown_heap, short);
+    (diagnosis.sentence, diagnosis.second_sentence) =
+        sentences(&diagnosis, &findings, leader.as_ref(), unknown_heap, short);
     diagnosis
 }
 
@@ -333,6 +339,7 @@ fn who(group: &Group, place: Option<&crate::sample::Place>) -> String {
 fn sentences(
     diagnosis: &Diagnosis,
     findings: &Findings<'_>,
+    leader: Option<&growth::Leader>,
     unknown_heap: bool,
     short: bool,
 ) -> (String, String) {
@@ -388,14 +395,12 @@ fn sentences(
                         .risen(memory.live_slope_bytes_per_second * diagnosis.window_seconds)
                         .unwrap_or_default()
                 }
-                None => match diagnosis.growth_sites.first() {
-                    Some(site) => format!(
-                        "No group of blocked goroutines or threads grows. Most of what is new was first touched at {} ({}).",
-                        site.frames
-                            .get(site::own(&site.frames).unwrap_or(0))
-                            .map(site::name)
-                            .unwrap_or_default(),
-                        bytes(site.bytes as f64)
+                None => match leader {
+                    Some(leader) => format!(
+                        "No group of blocked goroutines or threads explains it; {} of it was first touched by {} ({}).",
+                        percent(leader.share),
+                        leader.function,
+                        leader.via
                     ),
                     None => "No group of blocked goroutines or threads grows with it.".to_owned(),
                 },

@@ -130,6 +130,8 @@ impl Native {
             let found = reader.sample(sample.at_seconds);
             add(&mut sample.losses, found.losses);
             growth.sites = found.sites;
+            growth.touched_bytes = found.touched_bytes;
+            growth.returned_bytes = found.returned_bytes;
         }
         sample.growth = Some(growth);
         Ok(())

@@ -76,13 +76,19 @@ pub struct Snapshot {
     pub totals: crate::sample::Totals,
     /// Circles of threads that wait for each other.
     pub deadlocks: Vec<crate::sample::Deadlock>,
+    /// What grew while it was watched; absent where nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<crate::sample::Growth>,
     pub losses: Losses,
     pub degraded: Vec<crate::sample::Degraded>,
 }
 
 impl Snapshot {
     pub fn new(target: TargetInfo, sample: Sample, taken_at: String) -> Self {
-        let Sample { took_seconds, memory, mut groups, totals, deadlocks, losses, degraded, .. } = sample;
+        let Sample { took_seconds, memory, mut groups, totals, deadlocks, losses, degraded, growth, .. } =
+            sample;
+        // Of a moment there is no growth, only that it was not sampled.
+        let growth = growth.filter(|growth| growth.sample_period > 0);
         for group in &mut groups {
             if let (None, Some(retained)) = (group.retained_bytes, &group.retained) {
                 // Saturating: a float out of range casts to the nearest number.
@@ -100,6 +106,7 @@ impl Snapshot {
             groups,
             totals,
             deadlocks,
+            growth,
             losses,
             degraded,
         }

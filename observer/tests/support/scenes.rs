@@ -74,6 +74,8 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
         last.growth = Some(Growth {
             page_faults: 182_332,
             sample_period: 61,
+            touched_bytes: 512 << 20,
+            returned_bytes: 83 << 20,
             sites: vec![
                 site(
                     401.0 * MIB,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Severity;
 use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent, rate};
-use crate::diagnose::{Culprit, Deadlock, Verdict, site};
+use crate::diagnose::{Culprit, Deadlock, Verdict, growth, site};
 use crate::sample::{GroupKind, Place};
 use crate::tell::board::TargetState;
 use crate::tell::report::escape::escape;
@@ -208,14 +208,12 @@ impl Facts {
         self
     }
 
-    /// Where the memory that grew was first touched, the largest first.
+    /// Where the memory that grew was first touched, what grows most first.
     pub fn with_growth(mut self, target: &TargetState) -> Self {
         if target.diagnosis.verdict != Verdict::Growing {
             return self;
         }
-        let mut sites: Vec<_> = target.diagnosis.growth_sites.iter().collect();
-        sites.sort_by_key(|one| std::cmp::Reverse(one.bytes));
-        for one in sites.into_iter().take(2) {
+        for one in growth::ranked(&target.diagnosis.growth_sites).iter().take(2) {
             let frame = site::own(&one.frames).or(Some(0)).and_then(|at| one.frames.get(at));
             let Some(frame) = frame else { continue };
             let place = Place { function: site::name(frame), file: frame.file.clone(), line: frame.line };

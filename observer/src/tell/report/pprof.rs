@@ -8,6 +8,7 @@ mod proto;
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -135,6 +136,12 @@ impl Writer {
         self.profile.sample.push(SampleRow { location_id, value: values, label });
     }
 
+    fn sites(&mut self, sites: &[GrowthSite]) {
+        for site in sites.iter().filter(|site| site.bytes > 0) {
+            self.row(&site.frames, vec![number(site.bytes)], &[("via", site.via.clone())]);
+        }
+    }
+
     fn finish(self) -> Vec<u8> {
         let profile = Profile { string_table: self.strings.all, ..self.profile };
         let mut packed = GzEncoder::new(Vec::new(), Compression::default());
@@ -159,9 +166,15 @@ pub fn blocked(snapshot: &Snapshot, taken_at_nanos: i64) -> Vec<u8> {
 /// The profile of what grew and is still there.
 pub fn growth(sites: &[GrowthSite], target: &TargetInfo, taken_at_nanos: i64) -> Vec<u8> {
     let mut writer = Writer::new(target, &[("growth", "bytes")], taken_at_nanos);
-    for site in sites.iter().filter(|site| site.bytes > 0) {
-        writer.row(&site.frames, vec![number(site.bytes)], &[("via", site.via.clone())]);
-    }
+    writer.sites(sites);
+    writer.finish()
+}
+
+/// The same as heap profiles call it, for one that was watched for so long.
+pub fn grown(sites: &[GrowthSite], target: &TargetInfo, watched: Duration, taken_at_nanos: i64) -> Vec<u8> {
+    let mut writer = Writer::new(target, &[("inuse_space", "bytes")], taken_at_nanos);
+    writer.profile.duration_nanos = i64::try_from(watched.as_nanos()).unwrap_or(i64::MAX);
+    writer.sites(sites);
     writer.finish()
 }
 

@@ -57,7 +57,8 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
         page.memory(diagnosis);
     }
     if !diagnosis.growth_sites.is_empty() && diagnosis.verdict != Verdict::Stable {
-        page.lines("first touched", &growth_sites(&diagnosis.growth_sites));
+        let period = diagnosis.growth.as_ref().map_or(0, |growth| growth.sample_period);
+        page.lines("first touched", &growth_sites(&diagnosis.growth_sites, period));
     }
     page.lines("kernel", &kernel_words(diagnosis));
     let steady: Vec<String> = diagnosis.not_the_cause.iter().map(bystander).collect();
@@ -68,22 +69,39 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     page.text
 }
 
-/// The largest sites, each from where the target's own code comes in; what is a hundredth of the largest is left out.
-fn growth_sites(sites: &[GrowthSite]) -> Vec<String> {
+/// The sites that grow most, each from where the target's own code comes in; what is a fiftieth of the first is left
+/// out.
+fn growth_sites(sites: &[GrowthSite], period: u64) -> Vec<String> {
     // Sites that differ only inside the allocator read the same.
-    let mut sums: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    let mut sums: BTreeMap<(&str, String), (f64, u64)> = BTreeMap::new();
     for site in sites {
-        let sum = sums.entry((&site.via, growth_place(site))).or_default();
+        let (rate, sum) = sums.entry((&site.via, growth_place(site))).or_default();
+        *rate += site.bytes_per_second;
         *sum = sum.saturating_add(site.bytes);
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let most = sums.first().map_or(0, |(_, bytes)| *bytes);
-    let worth = sums.into_iter().filter(|(_, bytes)| *bytes >= most / 50);
-    let line = |((via, place), sum): ((&str, String), u64)| {
-        format!("{} by {}: {place}", bytes(sum as f64), escape(via))
+    let rank = |(rate, sum): (f64, u64)| (rate.max(0.0), sum);
+    sums.sort_by(|(_, one), (_, other)| {
+        let ((rate, sum), (other_rate, other_sum)) = (rank(*one), rank(*other));
+        other_rate.total_cmp(&rate).then(other_sum.cmp(&sum))
+    });
+    let fastest = sums.first().map_or(0.0, |(_, (rate, _))| rate.max(0.0));
+    let most = sums.iter().map(|(_, (_, sum))| *sum).max().unwrap_or(0);
+    let worth = sums
+        .into_iter()
+        .filter(|(_, (rate, sum))| *sum >= most / 50 || fastest > 0.0 && *rate >= fastest / 50.0);
+    let line = |((via, place), (rate, sum)): ((&str, String), (f64, u64))| {
+        let grows = if rate >= 1.0 { format!("{}, ", bytes_per_second(rate)) } else { String::new() };
+        format!("{grows}{} by {}: {place}", bytes(sum as f64), escape(via))
     };
-    worth.take(5).map(line).collect()
+    let mut lines: Vec<String> = worth.take(5).map(line).collect();
+    if period > 0 && !lines.is_empty() {
+        lines.push(format!(
+            "(pages that are still there, by who touched them first; one page fault in {} is sampled)",
+            count(period)
+        ));
+    }
+    lines
 }
 
 pub(crate) fn growth_place(site: &GrowthSite) -> String {
@@ -99,7 +117,7 @@ pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
     if let Some(growth) = &diagnosis.growth {
         let mut facts = vec![counted(growth.page_faults, "page fault")];
         for (verb, by_call) in
-            [("mapped", &growth.mapped.mapped_bytes), ("unmapped", &growth.mapped.unmapped_bytes)]
+            [("mapped", &growth.mapped.mapped_bytes), ("returned", &growth.mapped.unmapped_bytes)]
         {
             let calls: Vec<String> = by_call
                 .iter()
@@ -116,6 +134,15 @@ pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
             _ => "",
         };
         words.push(format!("{}{source}", facts.join("; ")));
+        if growth.touched_bytes > 0 {
+            let kept = growth.touched_bytes.saturating_sub(growth.returned_bytes);
+            words.push(format!(
+                "first touched {}, of which {} given back and {} resident (sampled)",
+                bytes(growth.touched_bytes as f64),
+                bytes(growth.returned_bytes as f64),
+                bytes(kept as f64)
+            ));
+        }
     }
     if let Some(waits) = diagnosis.waits.as_ref().filter(|waits| waits.ended > 0) {
         words.push(format!("{} ended", counted(waits.ended, "futex wait")));
@@ -171,6 +198,12 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
             count(members.saturating_add(totals.members_left_out)),
             counted(totals.groups.max(snapshot.groups.len() as u64).saturating_sub(ROWS as u64), "group")
         )));
+    }
+    if let Some(growth) = &snapshot.growth {
+        page.raw("");
+        let grown = growth_sites(&growth.sites, growth.sample_period);
+        let nothing = || vec!["nothing that is still there".to_owned()];
+        page.lines("grew", &if grown.is_empty() { nothing() } else { grown });
     }
     for group in snapshot.groups.iter().filter(|group| !group.frames.is_empty()).take(STACKS) {
         page.raw("");

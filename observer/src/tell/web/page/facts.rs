@@ -100,7 +100,7 @@ pub fn growth(diagnosis: &Diagnosis) -> Markup {
                 @for (number, site) in sites.iter().enumerate() {
                     details data-key={ "site-" (number) } {
                         summary class="site" {
-                            span class="number" { (bytes(site.sum)) }
+                            span class="number" title=[(site.rate >= 1.0).then(|| number::bytes_per_second(site.rate))] { (bytes(site.sum)) }
                             span class="via" { (safe(&site.largest.via)) }
                             code { (safe(&site.place)) }
                         }
@@ -116,26 +116,34 @@ pub fn growth(diagnosis: &Diagnosis) -> Markup {
 struct Merged<'a> {
     place: String,
     sum: u64,
+    /// Bytes per second.
+    rate: f64,
     largest: &'a GrowthSite,
 }
 
-/// Largest first; what is a fiftieth of the largest is left out.
+/// What grows most first; what is a fiftieth of the largest is left out.
 fn merged(sites: &[GrowthSite]) -> Vec<Merged<'_>> {
     let mut merged: Vec<Merged<'_>> = Vec::new();
     for site in sites {
         let place = text::growth_place(site);
         match merged.iter_mut().find(|known| known.place == place && known.largest.via == site.via) {
-            None => merged.push(Merged { place, sum: site.bytes, largest: site }),
+            None => merged.push(Merged {
+                place,
+                sum: site.bytes,
+                rate: site.bytes_per_second.max(0.0),
+                largest: site,
+            }),
             Some(known) => {
                 known.sum = known.sum.saturating_add(site.bytes);
+                known.rate += site.bytes_per_second.max(0.0);
                 if site.bytes > known.largest.bytes {
                     known.largest = site;
                 }
             }
         }
     }
-    merged.sort_by_key(|site| std::cmp::Reverse(site.sum));
-    let least = merged.first().map_or(0, |site| site.sum / 50);
+    merged.sort_by(|one, other| other.rate.total_cmp(&one.rate).then(other.sum.cmp(&one.sum)));
+    let least = merged.iter().map(|site| site.sum / 50).max().unwrap_or(0);
     merged.retain(|site| site.sum >= least);
     merged
 }

@@ -1,5 +1,6 @@
 //! Several observers, each of a replica of the same service, and one Prometheus: the rules name the line and the replica
-//! that leaks. And what else a fleet is given (federation, profiles, grouping) finds what it asks for.
+//! that leaks. So does a central Prometheus, by federation, and a store by remote write, from the configurations that
+//! we ship. And what else a fleet is given (profiles, grouping) finds what it asks for.
 
 #[path = "support/checkout.rs"]
 mod checkout;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use checkout::Checkout;
-use monitoring::{Background, Prometheus, content, deployed, escaped, free_port, get, tool, within};
+use monitoring::{Background, Prometheus, content, deployed, free_port, get, tool, within};
 use observer_program::observer;
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ fn the_rules_name_the_line_and_the_bad_replica_among_good_ones() {
         replicas.push((port, daemon, Checkout::start(&program, &[], rate)));
     }
     let ports: Vec<u16> = replicas.iter().map(|(port, ..)| *port).collect();
-    let prometheus = Prometheus::start(directory.path(), &ports, None);
+    let (prometheus, central, store) = monitor(directory.path(), &ports);
     within(60, "every replica has the line", || {
         let count = "count(observer_site_growth_per_second{site=~\"checkout.*fetch quote.go:.*\"})";
         prometheus.query(count).pop().filter(|(_, replicas)| *replicas >= RATES.len() as f64)
@@ -77,27 +78,44 @@ fn the_rules_name_the_line_and_the_bad_replica_among_good_ones() {
     assert!((0.4..0.9).contains(&(rms / growth)), "{rms} of {growth}");
     println!("{site} at {bad}: {growth:.1}/s more, {rms:.1}/s over all");
 
-    federation(&prometheus, &site);
+    let everywhere = format!("{{site=\"{site}\",instance=\"{bad}\",cluster=\"a\"}}");
+    within(30, "the central Prometheus names it, too", || {
+        central.query(&format!("global:observer_worst_replica:growth{everywhere}")).pop()
+    });
+    within(30, "and the store is told", || {
+        store.query(&format!("fleet:observer_worst_replica:growth{everywhere}")).pop()
+    });
+    // Which line is where, line by line and replica by replica, stays where it was scraped.
+    for far in [&central, &store] {
+        assert_eq!(far.query("observer_site_blocked").len(), 0);
+        assert_eq!(far.query("observer_target_info").len(), RATES.len());
+    }
+
     profiles(ports[BAD]);
 }
 
-/// A central Prometheus gets something for each of what it asks.
-fn federation(prometheus: &Prometheus, site: &str) {
-    let config = fs::read_to_string(deployed("central.yml")).unwrap();
-    let asked: Vec<&str> = config
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- '")?.strip_suffix('\''))
-        .filter(|selector| !selector.starts_with("ALERTS"))
-        .collect();
-    assert_eq!(asked.len(), 2, "{asked:?}");
-    for selector in asked {
-        let given = get(&format!("{}/federate?match[]={}", prometheus.url(), escaped(selector))).unwrap();
-        assert!(given.lines().any(|line| !line.starts_with('#') && !line.is_empty()), "{selector}: {given}");
-        if selector.contains("site") {
-            let squares = "site:observer_site_growth_per_second:sum_of_squares{";
-            assert!(given.lines().any(|line| line.starts_with(squares) && line.contains(site)), "{given}");
-        }
+/// The Prometheus that scrapes the observers, the one above it, and the store that it writes to.
+fn monitor(directory: &Path, ports: &[u16]) -> (Prometheus, Prometheus, Prometheus) {
+    for rules in ["rules.yml", "central-rules.yml"] {
+        fs::copy(deployed(rules), directory.join(rules)).unwrap();
     }
+    let config = |name| fs::read_to_string(deployed(name)).unwrap();
+    let replaced = |text: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    };
+    let store = Prometheus::run(directory, "store", "{}", &["--web.enable-remote-write-receiver"]);
+    let scraped: Vec<String> = ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+    let text = replaced(&config("remote-write.yml"), "\"127.0.0.1:9713\"", &scraped.join(", "));
+    let receiver = format!("{}/api/v1/write", store.url());
+    let text = replaced(&text, "https://metrics.example.org/api/v1/push", &receiver);
+    let prometheus = Prometheus::run(directory, "prometheus", &text, &[]);
+    let address = prometheus.url().replace("http://", "");
+    let text = replaced(&config("central.yml"), "prometheus.a.example.org:9090", &address);
+    // The other one cannot be reached.
+    let text = replaced(&text, "prometheus.b.example.org:9090", "127.0.0.1:9");
+    let central = Prometheus::run(directory, "central", &text, &[]);
+    (prometheus, central, store)
 }
 
 /// What Parca and Pyroscope are told to fetch is there, and is a profile.

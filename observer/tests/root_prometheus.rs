@@ -186,7 +186,7 @@ fn a_leak_reaches_those_who_are_on_call_and_its_end_does() {
     let _daemon = Background::start("observer", place, &mut command);
     let metrics = || get(&format!("http://127.0.0.1:{port}/metrics"));
     within(60, "the daemon is there before its target", metrics);
-    let prometheus = Prometheus::start(place, &[port], Some(&alertmanager));
+    let prometheus = Prometheus::start(place, port, &alertmanager);
 
     let checkout = Checkout::start(&program, &[], 60);
     let (labels, growth) = within(240, "Prometheus knows the line", || {

@@ -137,34 +137,37 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes these ports and evaluates every second, with our rules, their patience shortened.
-    pub fn start(directory: &Path, scraped: &[u16], alertmanager: Option<&Alertmanager>) -> Self {
+    /// Scrapes this port and evaluates every second, with our rules, their patience shortened.
+    pub fn start(directory: &Path, scraped: u16, alertmanager: &Alertmanager) -> Self {
         let rules = fs::read_to_string(deployed("rules.yml")).unwrap();
         let hasty =
             rules.replace(" for: 1m\n", " for: 1s\n").replace("keep_firing_for: 15m", "keep_firing_for: 5s");
         assert_ne!(rules, hasty);
         fs::write(directory.join("rules.yml"), hasty).unwrap();
-        let scraped: Vec<String> = scraped.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-        // Without one, nobody listens there.
-        let alertmanager =
-            alertmanager.map_or_else(|| "127.0.0.1:9".to_owned(), |it| it.url().replace("http://", ""));
         let config = fs::read_to_string(deployed("prometheus.yml"))
             .unwrap()
-            .replace("_interval: 15s", "_interval: 1s")
-            .replace("127.0.0.1:9093", &alertmanager)
-            .replace("\"127.0.0.1:9713\"", &scraped.join(", "));
-        let path = directory.join("prometheus.yml");
-        fs::write(&path, config).unwrap();
+            .replace("127.0.0.1:9093", alertmanager.url().trim_start_matches("http://"))
+            .replace("127.0.0.1:9713", &format!("127.0.0.1:{scraped}"));
+        Self::run(directory, "prometheus", &config, &[])
+    }
+
+    /// As this configuration has it, but every second.
+    pub fn run(directory: &Path, name: &str, config: &str, arguments: &[&str]) -> Self {
+        let path = directory.join(format!("{name}.yml"));
+        let hasty =
+            config.replace("_interval: 15s", "_interval: 1s").replace("_interval: 30s", "_interval: 1s");
+        fs::write(&path, hasty).unwrap();
         content(&tool("promtool", &["check", "config", path.to_str().unwrap()], b""));
         let port = free_port();
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={}", path.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        let running = Background::start("prometheus", directory, &mut command);
+            .arg(format!("--storage.tsdb.path={}", directory.join(format!("{name}.tsdb")).display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(arguments);
+        let running = Background::start(name, directory, &mut command);
         let this = Self { port, _running: running };
-        within(60, "Prometheus is ready", || get(&format!("http://127.0.0.1:{port}/-/ready")));
+        within(60, &format!("{name} is ready"), || get(&format!("http://127.0.0.1:{port}/-/ready")));
         this
     }
 

@@ -20,7 +20,7 @@ const LEAST: &str = include_str!("least.mjs");
 pub fn manifests() -> Result<Vec<Manifest>> {
     let kubectl = setup::kubectl().context("no kubectl (run: cargo xtask setup)")?;
     let root = place::root().join("deploy/kubernetes");
-    let mut manifests = Vec::new();
+    let mut manifests = vec![readme()?];
     for path in files(&root)? {
         let name = path.strip_prefix(place::root().join("deploy")).unwrap_or(&path).display().to_string();
         let file = path.file_name().unwrap_or_default();
@@ -45,6 +45,18 @@ pub fn manifests() -> Result<Vec<Manifest>> {
         }
     }
     Ok(manifests)
+}
+
+/// The lines that the README has for a pod.
+fn readme() -> Result<Manifest> {
+    let text = read(&place::root().join("README.md"))?;
+    let spec = text.split("```yaml\nspec:\n").nth(1).and_then(|rest| rest.split("```").next());
+    let spec = spec.context("README.md has no lines for a pod")?;
+    // What the service brings along.
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: readme}}\nspec:\n  automountServiceAccountToken: false\n{spec}"
+    );
+    Ok(Manifest { name: "README.md".to_owned(), text })
 }
 
 /// The pod that `kubectl debug` makes with our profile.

@@ -18,12 +18,12 @@ for (const document of loadAll(readFileSync(process.argv[2], "utf8"))) {
   if (!pod) continue;
   const who = `${document.kind} ${document.metadata.name}`;
   const containers = ["containers", "initContainers", "ephemeralContainers"].flatMap((list) => pod[list] ?? []);
-  for (const container of containers.filter((container) => container.image.startsWith("localhost/observer:"))) {
+  for (const container of containers.filter((container) => /\/observer:/.test(container.image))) {
     found += 1;
     const { runAsUser, runAsNonRoot, ...rest } = container.securityContext;
-    const root = runAsUser === 0 && runAsNonRoot !== true && container.image === "localhost/observer:dev";
+    const root = runAsUser === 0 && runAsNonRoot !== true && !container.image.endsWith("-nonroot");
     // Kubernetes gives nobody but root capabilities that the file does not have.
-    const user = runAsUser > 0 && runAsNonRoot === true && container.image === "localhost/observer:dev-nonroot";
+    const user = runAsUser > 0 && runAsNonRoot === true && container.image.endsWith("-nonroot");
     demand(root || user, "a user that fits the image", [container.image, runAsUser, runAsNonRoot]);
     demand(isDeepStrictEqual(rest, LEAST), "exactly the least privileges", rest);
     // A debugging container can have none; BPF maps count against the memory.

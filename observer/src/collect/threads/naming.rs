@@ -74,6 +74,7 @@ const FOREIGN_WRITE_LOCK: Name = Name::new("rwlock write lock", "rwlock", Owner:
 const LIBC_LOCK: Name = Name::new("lock wait", "lock", Owner::NotRecorded);
 const MONITOR: Name = Name::new("monitor enter", "monitor", Owner::NotRecorded);
 const OBJECT_WAIT: Name = Name::new("object wait", "monitor", Owner::None);
+const SLEEP: Name = Name::new("sleep", "clock", Owner::None);
 const GIL: Name = Name::new("interpreter lock", "interpreter lock", Owner::NotRecorded);
 const PYTHON_LOCK: Name = Name::new("lock wait", "lock", Owner::NotRecorded);
 
@@ -198,6 +199,7 @@ fn of_function(function: &str) -> Option<Name> {
         "take_gil" | "PyEval_RestoreThread" | "PyEval_AcquireThread" | "PyGILState_Ensure" => GIL,
         "Unsafe_Park" => PARK,
         "JVM_MonitorWait" => OBJECT_WAIT,
+        "JVM_Sleep" => SLEEP,
         _ => return None,
     })
 }
@@ -287,7 +289,8 @@ fn of_std(function: &str) -> Option<Name> {
         () if has("JoinHandle") && has("join") || has("JoinInner") && has("join") => JOIN,
         () if has("::thread::scope") || has("::Thread::join") => JOIN,
         () if has("::once::") || has("Once::call") || has("OnceLock") || has("LazyLock") => ONCE,
-        () if has("thread::park") || has("Parker::park") => PARK,
+        () if has("thread::park") || has("Parker") && has("::park") => PARK,
+        () if has("thread") && (function.ends_with("::park") || function.ends_with("::park_timeout")) => PARK,
         // C++.
         () if has("condition_variable") && has("wait") => CONDITION,
         () if has("::this_thread") => return None,
@@ -378,6 +381,9 @@ mod tests {
             name(&["syscall", "std::sys::sync::mutex::futex::Mutex::lock_contended", "shop::sell"]),
             Some("mutex lock")
         );
+        let park = ["<std::sys::sync::thread_parking::futex::Parker>::park", "std::thread::functions::park"];
+        assert_eq!(name(&["syscall", park[0], park[1], "shop::rest"]), Some("thread park"));
+        assert_eq!(name(&["syscall", park[0], "shop::rest"]), Some("thread park"));
         assert_eq!(
             name(&[
                 "libc.so.6!",

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use observer::collect::growth::{GrowthReader, GrowthSites, Seen, Touch};
 use observer::collect::process::ProcessReader;
@@ -89,7 +90,7 @@ impl Grower {
                 if last {
                     break;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
         });
     }
@@ -159,4 +160,76 @@ fn root_finds_what_grew_without_frame_pointers() {
 #[ignore = "needs root"]
 fn root_finds_what_grew_in_a_static_program() {
     finds_what_grew(&["-static"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_follows_memory_that_the_kernel_moves() {
+    let mut target = Grower::start(&[]);
+    target.tell("realloc 128");
+    let found = target.growth.sample(0.0);
+    let (bytes, _) = at(&found, "leak_realloc");
+    assert!(about(bytes, 128), "{} of 128 MiB", bytes / MIB);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_weighs_a_fault_by_what_it_brought() {
+    let mut target = Grower::start(&[]);
+    // Quiet at first, so that the period is short: 512 MiB may be 256 faults.
+    for _ in 0..10 {
+        target.tell("small 0");
+        std::thread::sleep(Duration::from_millis(200));
+        target.kernel.drain_faults();
+    }
+    target.tell("huge 512");
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.child.id())).unwrap();
+    let huge = smaps.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+    let huge: u64 = huge.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let bytes = at(&target.growth.sample(0.0), "leak_huge").0;
+    println!("{} MiB of 512, of which {} MiB in huge pages", bytes / MIB, huge >> 10);
+    assert!(bytes.abs_diff(512 * MIB) < 220 * MIB, "{} of 512 MiB", bytes / MIB);
+}
+
+/// What `snapshot --growth` writes of a program that grows all the while.
+fn snapshot(format: &str) -> Vec<u8> {
+    let mut target = Grower::start(&[]);
+    let pid = target.child.id().to_string();
+    let Grower { commands, kernel, .. } = &mut target;
+    // Watched by the program that is tested, not by us.
+    drop(std::mem::replace(kernel, Kernel::load(&KernelOptions::default()).unwrap()));
+    let done = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                writeln!(commands, "small 1\nmap 1").unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let written = Command::new(env!("CARGO_BIN_EXE_observer"))
+            .args(["snapshot", &pid, "--growth", "3s", "--format", format])
+            .output()
+            .unwrap();
+        done.store(true, Ordering::Release);
+        written
+    });
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    written.stdout
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_snapshot_writes_what_grew_while_it_watched() {
+    let folded = String::from_utf8(snapshot("folded")).unwrap();
+    for function in ["leak_small", "leak_map"] {
+        let lines = folded.lines().filter(|line| line.contains(&format!(";{function}")));
+        let bytes: u64 = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+        assert!(bytes > 5 * MIB, "{function}: {bytes} bytes in\n{folded}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&snapshot("json")).unwrap();
+    assert!(json["growth"]["sites"][0]["bytes_per_second"].as_f64().unwrap() > 1e6, "{}", json["growth"]);
+    let drawn = String::from_utf8(snapshot("svg")).unwrap();
+    assert!(drawn.contains("<svg") && drawn.contains("leak_small"));
+    let text = String::from_utf8(snapshot("text")).unwrap();
+    assert!(text.contains("by mmap: leak_map") && text.contains("one page fault in"), "{text}");
 }

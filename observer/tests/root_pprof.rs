@@ -14,6 +14,7 @@ mod shown;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use observer::sample::{Frame, Growth, GrowthSite};
 use shown::Site;
@@ -120,4 +121,19 @@ fn go_tool_pprof_reads_the_file_of_a_snapshot() {
     assert!(std::fs::read(&file).unwrap().starts_with(&[0x1f, 0x8b]), "gzip, as the help says");
     let printed = pprof(&["-raw", file.to_str().unwrap()]);
     assert!(printed.contains("blocked/count") && printed.contains("state:"), "{printed}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn go_tool_pprof_reads_what_a_snapshot_says_grew() {
+    let frame = |function: &str| Frame { function: function.into(), line: Some(7), ..Frame::default() };
+    let frames: Arc<[Frame]> = [frame("malloc"), frame("leak_small"), frame("main")].into();
+    let sites = [GrowthSite { frames, bytes: 3 << 20, via: "brk".into(), ..GrowthSite::default() }];
+    let state = shown::state("checkout", &shown::leaking());
+    let profile = observer::tell::report::pprof::grown(&sites, &state.info, Duration::from_secs(20), 5);
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(kept.path(), profile).unwrap();
+    let printed = pprof(&["-top", "-unit=MB", kept.path().to_str().unwrap()]);
+    assert!(printed.contains("Type: inuse_space") && printed.contains("Duration: 20s"), "{printed}");
+    assert_eq!(top(&printed, "malloc").0, "3MB", "{printed}");
 }

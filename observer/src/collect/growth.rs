@@ -15,6 +15,7 @@ use super::threads::unwind::{End, Registers, Unwinder};
 use crate::sample::{Frame, GroupKind, GrowthSite, Losses};
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
+use crate::target::memory::huge::HUGE_BYTES;
 
 mod pages;
 mod past;
@@ -81,11 +82,13 @@ type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
 /// Follows the pages of one process image.
 pub struct GrowthReader {
     pid: u32,
-    /// A Go program: its own frame pointers are right, and its heap is one kind of mapping.
+    /// A Go program: its heap is one kind of mapping.
     go: bool,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
     resident: Box<Resident>,
+    /// Tells huge pages, where the kernel does.
+    huge: Option<Pagemap>,
     maps: Vec<Mapping>,
     pages: Pages,
     stacks: HashMap<Box<[u64]>, u32>,
@@ -124,8 +127,9 @@ impl GrowthReader {
         unwinder: Box<dyn Unwinder>,
     ) -> io::Result<Self> {
         let mut pagemap = Pagemap::open(pid)?;
+        let huge = Some(Pagemap::open(pid)?);
         let resident = move |pages: &[u64]| pagemap.are_resident(pages);
-        Ok(Self::new(pid, go, symbolizer, unwinder, Box::new(resident)))
+        Ok(Self { huge, ..Self::new(pid, go, symbolizer, unwinder, Box::new(resident)) })
     }
 
     fn new(
@@ -143,6 +147,7 @@ impl GrowthReader {
             symbolizer,
             unwinder,
             resident,
+            huge: None,
             maps: Vec::new(),
             pages: Pages::default(),
             stacks: HashMap::new(),
@@ -174,7 +179,8 @@ impl GrowthReader {
                 Seen::Touch(touch) => {
                     let number = self.stacks.get(stack).copied().unwrap_or(0);
                     let via = via::of(&self.maps, touch.address, self.go);
-                    let page = Page { stack: number, weight: touch.weight.max(1), via, thread: touch.thread };
+                    let weight = touch.weight.max(1).saturating_mul(self.pages_at(touch.address));
+                    let page = Page { stack: number, weight, via, thread: touch.thread };
                     let bytes = page.weight.saturating_mul(page_bytes());
                     self.touched_bytes = self.touched_bytes.saturating_add(bytes);
                     self.pages.insert(touch.address / page_bytes(), page);
@@ -244,13 +250,28 @@ impl GrowthReader {
         }
     }
 
+    /// Pages that one fault brought there.
+    fn pages_at(&mut self, address: u64) -> u64 {
+        let Some(pagemap) = self.huge.as_ref().filter(|_| via::may_be_huge(&self.maps, address)) else {
+            return 1;
+        };
+        match pagemap.is_huge(address) {
+            Some(true) => HUGE_BYTES / page_bytes(),
+            Some(false) => 1,
+            None => {
+                self.huge = None;
+                1
+            }
+        }
+    }
+
     fn stack(&mut self, seen: &Seen<'_>) -> Walked {
         let Seen::Touch(touch) = seen else { return Walked::default() };
         let by_frame_pointers = || match touch.frames {
             [] => (Box::from([touch.registers.ip]), true),
             frames => (Box::from(&frames[..frames.len().min(MAX_FRAMES)]), frames.len() >= MAX_FRAMES - 1),
         };
-        if self.go || touch.stack.is_empty() {
+        if touch.stack.is_empty() {
             return by_frame_pointers();
         }
         let mut stack = self.unwinder.unwind_copied(&touch.registers, touch.stack);
@@ -258,8 +279,9 @@ impl GrowthReader {
             return by_frame_pointers();
         }
         self.copied += 1;
+        // What C code runs on in a Go program ends where it was called: the goroutine's stack is elsewhere.
         if stack.end != End::Root {
-            self.cut += 1;
+            self.cut += u64::from(!self.go);
             self.lose("growth_stacks_cut", 1);
         }
         let truncated = stack.end != End::Root || stack.addresses.len() > MAX_FRAMES;
@@ -299,6 +321,7 @@ impl GrowthReader {
     fn look(&mut self, at_seconds: f64) {
         // Of a process that exited, what was there last stays on the record.
         let _ = self.pages.keep_resident(&mut self.resident);
+        self.pages.cap();
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
         self.threads.clear();
         self.touched_at_look = self.touched_bytes;

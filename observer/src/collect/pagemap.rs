@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 
+use crate::target::memory::huge;
+
 /// The size of a page on this machine.
 pub fn page_bytes() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
@@ -46,6 +48,11 @@ impl Pagemap {
             page += entries as u64;
         }
         Ok(resident)
+    }
+
+    /// Whether the page at an address is a huge one; absent where the kernel does not tell (before Linux 6.7).
+    pub fn is_huge(&self, address: u64) -> Option<bool> {
+        huge::is_huge(&self.file, address)
     }
 
     /// For each of these page numbers, in ascending order, whether it is in memory or in swap.

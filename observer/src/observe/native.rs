@@ -1,5 +1,6 @@
 //! The native side of a target: threads, futex waits and memory that grew, with eBPF or without.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,8 +42,9 @@ impl Native {
         let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
         let seat = kernel.as_ref().and_then(|kernel| {
             degraded.extend_from_slice(kernel.degraded());
-            // Go keeps frame pointers everywhere; elsewhere the stack itself is needed to unwind it.
-            let seat = kernel.seat(pid, options.growth && !go);
+            // Go keeps frame pointers everywhere; elsewhere, also in C code of a Go program, the stack itself is needed
+            // to unwind it.
+            let seat = kernel.seat(pid, options.growth && (!go || has_libraries(pid)));
             seat.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
         });
         let growth = (options.growth && seat.is_some())
@@ -193,6 +195,13 @@ fn symbols(pid: u32, goroutines: &Goroutines) -> Box<dyn Symbolizer> {
         Some(go) => Box::new(Chain(vec![Box::new(go), native])),
         None => native,
     }
+}
+
+/// Whether it runs code of libraries, as a Go program does that calls C.
+fn has_libraries(pid: u32) -> bool {
+    let code = maps::read(pid).unwrap_or_default().into_iter().filter(|map| map.executable && map.is_file());
+    let files: BTreeSet<u64> = code.map(|map| map.inode).collect();
+    files.len() > 1
 }
 
 fn seen(fault: &Fault) -> Seen<'_> {

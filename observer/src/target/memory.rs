@@ -3,6 +3,8 @@
 //! Reads `process_vm_readv(2)`; needs ptrace access (CAP_SYS_PTRACE, or the same uid and Yama's leave).
 //! Costs about 0.2 µs a range in a batch, plus the copy. What is read can be torn or malicious.
 
+pub mod huge;
+
 use std::io::{self, IoSliceMut};
 
 use nix::errno::Errno;

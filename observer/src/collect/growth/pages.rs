@@ -8,6 +8,9 @@ use super::Via;
 /// Pages kept; at one sample in 61 faults these stand for 30 GiB.
 const MAX_PAGES: usize = 1 << 17;
 
+/// So many samples in a row say how much they stand for.
+const CAPPED_SAMPLES: usize = 64;
+
 /// What is known of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -61,6 +64,40 @@ impl Pages {
         }
     }
 
+    /// Takes from the weight of pages that stand for more than lies between them: memory that is given back and
+    /// touched again all the time (an allocator that purges) is sampled anew each time, and only once there. To be
+    /// called when what is gone is forgotten.
+    pub fn cap(&mut self) {
+        let mut run: Vec<u64> = Vec::new();
+        let mut caps: Vec<(u64, u64, f64)> = Vec::new();
+        let mut weight = 0u64;
+        let mut close = |run: &mut Vec<u64>, weight: &mut u64| {
+            if let ([first, .., last], true) = (&run[..], run.len() >= CAPPED_SAMPLES) {
+                let between = (last - first + 1) as f64;
+                // What is more than chance.
+                if *weight as f64 > 1.25 * between {
+                    caps.push((*first, *last, between / *weight as f64));
+                }
+            }
+            run.clear();
+            *weight = 0;
+        };
+        for (&number, page) in &self.pages {
+            let far = run.last().is_some_and(|last| number - last > page.weight.saturating_mul(8));
+            if far || run.len() >= 8 * CAPPED_SAMPLES {
+                close(&mut run, &mut weight);
+            }
+            run.push(number);
+            weight = weight.saturating_add(page.weight);
+        }
+        close(&mut run, &mut weight);
+        for (first, last, share) in caps {
+            for (_, page) in self.pages.range_mut(first..=last) {
+                page.weight = ((page.weight as f64 * share) as u64).max(1);
+            }
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Page> {
         self.pages.values()
     }
@@ -106,6 +143,24 @@ mod tests {
             let truth = total * 61 / 2;
             assert!(weight.abs_diff(truth) < truth / 50, "{weight} of {truth}");
         }
+    }
+
+    #[test]
+    fn memory_that_comes_and_goes_counts_once() {
+        let mut pages = Pages::default();
+        // A thousand rounds over 6100 pages: each was sampled at some time, and all are there.
+        for number in 0..6100 {
+            pages.insert(number, Page { stack: 1, weight: 61, via: Via::Mmap, thread: 1 });
+        }
+        // Elsewhere as many samples stand for what lies between them.
+        for number in 0..100 {
+            let page = Page { stack: 2, weight: 61, via: Via::Mmap, thread: 1 };
+            pages.insert(1_000_000 + number * 61, page);
+        }
+        pages.cap();
+        let weight = |stack| pages.iter().filter(|p| p.stack == stack).map(|p| p.weight).sum::<u64>();
+        assert!(weight(1).abs_diff(6100) < 610, "{}", weight(1));
+        assert_eq!(weight(2), 6100);
     }
 
     #[test]

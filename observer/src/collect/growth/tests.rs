@@ -58,7 +58,7 @@ fn touch(memory: &Memory, pages: Range<u64>, reader: &mut GrowthReader, frames: 
     let touches: Vec<Seen<'_>> = pages
         .map(|page| Touch {
             address: page * page_bytes(),
-            weight: 61,
+            weight: 1,
             registers,
             thread: frames[0] as u32,
             frames,
@@ -80,12 +80,12 @@ fn only_what_is_still_there_is_growth() {
     touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
     let before = reader.sample(0.0);
     assert_eq!(before.sites.len(), 2);
-    assert_eq!(before.sites[0].bytes, 6000 * 61 * page_bytes());
+    assert_eq!(before.sites[0].bytes, 6000 * page_bytes());
     memory.lock().unwrap().split_off(&5000);
     assert_eq!(reader.sample(1.0).sites.len(), 2, "not looked at again so soon");
     let after = reader.sample(10.0);
     assert_eq!(after.sites.len(), 1, "{:?}", after.sites);
-    assert_eq!(after.sites[0].bytes, 4000 * 61 * page_bytes());
+    assert_eq!(after.sites[0].bytes, 4000 * page_bytes());
     assert_eq!(names(&after.sites[0]), ["f5", "f10"]);
     assert_eq!(after.total_bytes, after.sites[0].bytes);
     assert!(after.losses.is_empty());
@@ -97,7 +97,7 @@ fn what_each_thread_touched_goes_with_the_pages() {
     touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
     touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
     reader.sample(0.0);
-    let page = 61 * page_bytes();
+    let page = page_bytes();
     assert_eq!(reader.touched_by_thread()[&5], 4000 * page);
     assert_eq!(reader.touched_by([5, 6, 7]), 10_000 * page);
     memory.lock().unwrap().split_off(&5000);
@@ -118,7 +118,7 @@ fn what_grows_now_stands_before_what_grew_once() {
     let [grows, grew] = &found.sites[..] else { panic!("{:?}", found.sites) };
     assert_eq!((names(grows), names(grew)), (vec!["f6", "f11"], vec!["f5", "f10"]));
     assert!(grew.bytes > 5 * grows.bytes && grew.bytes_per_second.abs() < 1.0);
-    let truth = (50 * 61 * page_bytes()) as f64;
+    let truth = (50 * page_bytes()) as f64;
     assert!((grows.bytes_per_second / truth - 1.0).abs() < 0.2, "{} of {truth}", grows.bytes_per_second);
 }
 
@@ -135,7 +135,7 @@ fn memory_that_moved_is_still_there() {
     };
     reader.record(&[moved]);
     let sites = reader.sample(0.0).sites;
-    assert_eq!((names(&sites[0]), sites[0].bytes), (vec!["f5", "f10"], 4000 * 61 * page_bytes()));
+    assert_eq!((names(&sites[0]), sites[0].bytes), (vec!["f5", "f10"], 4000 * page_bytes()));
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn stacks_beyond_the_bound_are_one_site_and_counted() {
     assert!(sample.sites[0].frames.is_empty(), "the largest is the one of all that is left over");
     assert_eq!(sample.losses["growth_stacks_left_out"], 1000);
     assert!(sample.losses["growth_sites_left_out"] > 0);
-    assert_eq!(sample.total_bytes, (MAX_STACKS as u64 + 1000) * 61 * page_bytes());
+    assert_eq!(sample.total_bytes, (MAX_STACKS as u64 + 1000) * page_bytes());
     // Its memory given back, a stack makes room for another.
     memory.lock().unwrap().clear();
     reader.sample(10.0);
     touch(&memory, 1..11, &mut reader, &[1 << 40], &[]);
     let again = reader.sample(20.0);
-    assert_eq!((again.total_bytes, names(&again.sites[0])), (10 * 61 * page_bytes(), vec!["f1099511627776"]));
+    assert_eq!((again.total_bytes, names(&again.sites[0])), (10 * page_bytes(), vec!["f1099511627776"]));
 }

@@ -1,11 +1,10 @@
 //! How the memory that a page lies in was asked for, told from the kind of its mapping.
 
 use crate::target::maps::Mapping;
+use crate::target::memory::huge::HUGE_BYTES;
 
 /// glibc reserves each arena but the first so large, so aligned, and opens it bit by bit.
 const ARENA_BYTES: u64 = 64 << 20;
-/// A huge page, where pages are 4 KiB.
-const HUGE_BYTES: u64 = 2 << 20;
 
 /// The call that made room for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +37,14 @@ pub fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
 fn index_of(maps: &[Mapping], address: u64) -> Option<usize> {
     let index = maps.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
     maps.get(index).filter(|mapping| address < mapping.end).map(|_| index)
+}
+
+/// Whether a huge page may lie at an address: all of it is one anonymous mapping.
+pub fn may_be_huge(maps: &[Mapping], address: u64) -> bool {
+    let start = address & !(HUGE_BYTES - 1);
+    mapping_of(maps, address).is_some_and(|mapping| {
+        !mapping.is_file() && mapping.start <= start && mapping.end - start >= HUGE_BYTES
+    })
 }
 
 /// For room in whole huge pages the kernel looks for one more than it takes, and aligns what it found.

@@ -135,12 +135,10 @@ pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
         };
         words.push(format!("{}{source}", facts.join("; ")));
         if growth.touched_bytes > 0 {
-            let kept = growth.touched_bytes.saturating_sub(growth.returned_bytes);
             words.push(format!(
-                "first touched {}, of which {} given back and {} resident (sampled)",
+                "first touched {}, of which {} given back since (as sampled)",
                 bytes(growth.touched_bytes as f64),
-                bytes(growth.returned_bytes as f64),
-                bytes(kept as f64)
+                bytes(growth.returned_bytes as f64)
             ));
         }
     }

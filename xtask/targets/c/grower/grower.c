@@ -5,6 +5,8 @@
 //   arena N     malloc of 200 bytes in a second thread, kept: glibc opens an arena by mprotect
 //   map N       mmap, touched and kept
 //   file N      read() of /dev/zero into a mapping, kept: the kernel touches the pages
+//   realloc N   realloc of one large block in steps, kept: the kernel moves it by mremap
+//   huge N      mmap with MADV_HUGEPAGE, touched and kept: a fault is 2 MiB where the kernel gives huge pages
 //   churn N     mmap, touched and unmapped again: N MiB touched, nothing kept
 //   free N      the last N blocks of `large` given back
 //
@@ -69,6 +71,29 @@ NOINLINE int leak_read(long bytes) {
     return done > 0;
 }
 
+NOINLINE int leak_realloc(long bytes) {
+    char *block = NULL, *after = NULL;
+    for (long done = 0; done < bytes; done += MIB) {
+        block = realloc(block, done + MIB);
+        for (long at = done; at < done + MIB; at += 4096)
+            block[at] = 1;
+        // Some room that the next step will not find free, above or below.
+        after = mmap(NULL, MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    last = block;
+    return after != NULL;
+}
+
+NOINLINE int leak_huge(long bytes) {
+    char *map = mmap(NULL, bytes + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    map += -(unsigned long)map & (2 * MIB - 1);
+    madvise(map, bytes, MADV_HUGEPAGE);
+    for (long at = 0; at < bytes; at += 4096)
+        map[at] = 1;
+    last = map;
+    return map != NULL;
+}
+
 NOINLINE int churn(long bytes) {
     for (long done = 0; done < bytes; done += MIB) {
         char *map = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -93,6 +118,10 @@ int main(void) {
             done += leak_map(bytes);
         else if (strcmp(command, "file") == 0)
             done += leak_read(bytes);
+        else if (strcmp(command, "realloc") == 0)
+            done += leak_realloc(bytes);
+        else if (strcmp(command, "huge") == 0)
+            done += leak_huge(bytes);
         else if (strcmp(command, "churn") == 0)
             done += churn(bytes);
         else if (strcmp(command, "free") == 0)

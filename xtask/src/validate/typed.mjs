@@ -26,7 +26,7 @@ if (kind === "operator") {
   const dashboard = JSON.parse(text);
   const from = "@grafana/schema/dist/esm/raw/composable";
   lines.push(
-    'import type { Dashboard } from "@grafana/schema";',
+    'import type { Dashboard, FieldConfig } from "@grafana/schema";',
     `import type * as stat from "${from}/stat/panelcfg/x/StatPanelCfg_types.gen";`,
     `import type * as table from "${from}/table/panelcfg/x/TablePanelCfg_types.gen";`,
     `import type * as text from "${from}/text/panelcfg/x/TextPanelCfg_types.gen";`,
@@ -57,6 +57,13 @@ if (kind === "operator") {
     literal(`options${panel.id}`, `Plain<Partial<${panel.type}.Options>>`, panel.options ?? {});
     if (types[panel.type][0])
       literal(`custom${panel.id}`, `Plain<Partial<${panel.type}.FieldConfig>>`, panel.fieldConfig?.defaults?.custom ?? {});
+    // What an override sets goes by a path: `custom.width` is the panel's, `unit` everybody's.
+    const properties = (panel.fieldConfig?.overrides ?? []).flatMap((override) => override.properties);
+    for (const [place, { id, value }] of properties.entries()) {
+      const own = id.startsWith("custom.");
+      const type = own ? `${panel.type}.FieldConfig` : "FieldConfig";
+      literal(`override${panel.id}_${place}`, `Plain<Partial<${type}>>`, { [id.replace("custom.", "")]: value });
+    }
     literal(`queries${panel.id}`, "Query[]", panel.targets ?? []);
   }
 }

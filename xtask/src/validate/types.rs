@@ -48,7 +48,8 @@ pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
             ("\"expr\"", "\"expression\""),
             ("\"colorMode\": \"", "\"colorMode\": \"no"),
             ("\"drawStyle\": \"", "\"drawStyle\": \"no"),
-            ("\"showHeader\"", "\"showHeaders\""),
+            ("\"custom.axisPlacement\"", "\"custom.axisPlace\""),
+        ("\"showHeader\"", "\"showHeaders\""),
         ],
     )
 }

@@ -49,7 +49,7 @@ pub fn check(manifests: &[Manifest], clock: Clock) -> Result<()> {
             ("\"colorMode\": \"", "\"colorMode\": \"no"),
             ("\"drawStyle\": \"", "\"drawStyle\": \"no"),
             ("\"custom.axisPlacement\"", "\"custom.axisPlace\""),
-        ("\"showHeader\"", "\"showHeaders\""),
+            ("\"showHeader\"", "\"showHeaders\""),
         ],
     )
 }

@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::Config;
 use crate::kernel::{KernelOptions, SharedKernel, heap};
-use crate::observe::{KernelSource, degrade};
+use crate::observe::{KernelSource, check, degrade, room};
 use crate::systemd;
 use crate::tell::alert::{self, Alerts};
 use crate::tell::board::Board;
@@ -124,6 +124,13 @@ impl Daemon {
         let addresses: Vec<String> =
             listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.to_string()).collect();
         let external_url = external_url(config, &listeners);
+        for finding in check::missing(config.ebpf) {
+            tracing::warn!("{} is {} ({})", finding.what, finding.found, finding.remedy);
+        }
+        // Said before it is used up: whoever is killed says nothing.
+        if let Some(tight) = room::tight(room::limit()) {
+            tracing::warn!("{} ({})", tight.reason, tight.remedy);
+        }
         // The one thing that takes more rights than what follows.
         let kernel = load_kernel(config);
         privilege::drop_unneeded();

@@ -78,6 +78,11 @@ pub enum KernelError {
         "bpf(2) is not permitted: {missing} missing (run as root or grant it; seccomp must let bpf(2) through)"
     )]
     NotPermitted { missing: String },
+    #[error(
+        "no memory for the eBPF {what}, which count against the memory limit of observer's own cgroup (raise its limit: \
+         resources.limits.memory, MemoryMax)"
+    )]
+    NoMemory { what: &'static str },
     #[error("{0} (needs a kernel with CONFIG_DEBUG_INFO_BTF)")]
     Layout(#[from] layout::LayoutError),
     #[error("loading the eBPF object: {0}")]
@@ -150,6 +155,9 @@ impl Kernel {
         drop(loader);
         let btf = Btf::from_sys_fs().map_err(EbpfError::from)?;
         let program = load_census(&mut ebpf, &btf).map_err(|error| {
+            if features::is_out_of_memory(&error) {
+                return KernelError::NoMemory { what: "programs" };
+            }
             let refusal = features::refusal("census", &error);
             KernelError::Program { program: "census", reason: refusal.reason, remedy: refusal.remedy }
         })?;
@@ -318,7 +326,7 @@ fn load_census(ebpf: &mut Ebpf, btf: &Btf) -> Result<aya::programs::ProgramFd, P
     Ok(iter.fd()?.try_clone()?)
 }
 
-/// Refused maps are how missing capabilities show first.
+/// Refused maps are how missing capabilities, and too small a memory limit, show first.
 fn explain(error: EbpfError) -> KernelError {
     let denied = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
     match &error {
@@ -326,6 +334,11 @@ fn explain(error: EbpfError) -> KernelError {
             let missing = features::missing_capabilities();
             let missing = if missing.is_empty() { "no capability is".into() } else { missing.join(", ") };
             KernelError::NotPermitted { missing }
+        }
+        EbpfError::MapError(MapError::CreateError { io_error, .. })
+            if io_error.raw_os_error() == Some(libc::ENOMEM) =>
+        {
+            KernelError::NoMemory { what: "maps" }
         }
         _ => KernelError::Load(error),
     }

@@ -8,6 +8,7 @@ pub mod degrade;
 mod goroutines;
 mod heap;
 mod native;
+pub mod room;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,9 +5,11 @@ mod build;
 mod checkout;
 mod demo;
 mod go_layouts;
+mod image;
 mod interrupt;
 mod lint;
 mod place;
+mod pods;
 mod rules;
 mod run;
 mod setup;
@@ -31,12 +33,14 @@ enum Verb {
     /// Watch observer find the leak of a demo service: installs what is missing, builds, runs, stops again
     Demo(demo::Options),
     /// Run the tests: `unit` needs no root and no eBPF toolchain, `root` is the rest, both by
-    /// default; `vm` boots other kernels
+    /// default; `vm` boots other kernels, `pods` plays pods
     Test(test::Options),
     /// Install what demo and tests need, or with --check only say what that is
     Setup(setup::Options),
     /// Measure what observing costs, beside the same work unobserved (as root; prints a table, judges nothing)
     Bench(bench::Options),
+    /// Build the container images, from local files only (as root)
+    Image(image::Options),
     /// Check format, lints (with and without eBPF), licences and dependencies
     Lint(lint::Options),
     /// Check what deploy/ ships against the schemas of Kubernetes, the Prometheus operator and Grafana, offline
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::test(options),
         Verb::Setup(options) => setup::setup(options),
         Verb::Bench(options) => bench::bench(options),
+        Verb::Image(options) => image::image(options),
         Verb::Lint(options) => lint::lint(options),
         Verb::Validate => validate::validate(),
         Verb::Rules => rules::rules(),

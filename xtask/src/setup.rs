@@ -5,6 +5,7 @@ mod debian;
 mod deny;
 mod ebpf;
 mod go;
+mod images;
 mod manifests;
 mod monitoring;
 mod native;
@@ -36,6 +37,10 @@ pub enum Purpose {
     Test,
     /// The tests on other kernels
     Vm,
+    /// Container images
+    Image,
+    /// The tests in pods
+    Pods,
     Lint,
     /// Checking manifests and dashboard
     Validate,
@@ -146,12 +151,18 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
             needs.push(go::any()?);
             needs.extend(qemu::each());
         }
+        Purpose::Image => needs.extend(images::builders()),
+        Purpose::Pods => {
+            needs.push(go::any()?);
+            needs.extend(images::each());
+        }
         Purpose::Lint => needs.push(deny::cargo_deny()),
         Purpose::Validate => needs.extend(manifests::each()?),
         Purpose::All => {
             needs.extend(go::each()?);
             needs.extend(monitoring::each());
             needs.extend(native::each());
+            needs.extend(images::each());
             needs.push(deny::cargo_deny());
             needs.extend(manifests::each()?);
         }

@@ -6,13 +6,16 @@ use clap::{Args, ValueEnum};
 use crate::build::cargo;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
-use crate::vm;
+use crate::{pods, vm};
 
 #[derive(Args)]
 pub struct Options {
     /// Which ring; both where root runs it
     #[arg(value_enum)]
     ring: Option<Ring>,
+    /// Of `pods`: with an observer that is built quickly instead of the one that is shipped
+    #[arg(long)]
+    quick: bool,
     /// Only tests whose name contains this
     #[arg(long)]
     name: Option<String>,
@@ -26,6 +29,8 @@ enum Ring {
     Root,
     /// On other kernels, in QEMU: not part of the default
     Vm,
+    /// In pods, with podman: not part of the default
+    Pods,
 }
 
 pub fn test(options: &Options) -> Result<()> {
@@ -40,6 +45,8 @@ pub fn test(options: &Options) -> Result<()> {
             with_root(clock, name)
         }
         Some(Ring::Vm) => vm::test(clock),
+        Some(Ring::Pods) if !root => bail!("the tests in pods need root"),
+        Some(Ring::Pods) => pods::test(clock, options.quick),
         None if !root => {
             unit(clock, name)?;
             clock.say("test", "not root: the tests that need it (cargo xtask test root) did not run");

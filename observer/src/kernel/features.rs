@@ -79,11 +79,18 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Those of the capabilities that this process does not have.
 pub fn missing_capabilities() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    missing_in(effective(&status))
+    missing_in(set(&status, "CapEff:"))
 }
 
-fn effective(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+/// Whether this process could have had it, had it been root's or its file's: a container that grants a capability
+/// grants it to root alone.
+pub fn is_granted_to_others(capability: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    !nix::unistd::geteuid().is_root() && !missing_in(set(&status, "CapBnd:")).contains(&capability)
+}
+
+fn set(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
 }
 
@@ -117,6 +124,17 @@ pub fn tracefs() -> io::Result<&'static Path> {
     Err(last)
 }
 
+/// Whether the kernel had no memory left for it within the limit of our cgroup.
+pub fn is_out_of_memory(error: &ProgramError) -> bool {
+    let number = match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        ProgramError::IOError(error) => error.raw_os_error(),
+        _ => None,
+    };
+    number == Some(libc::ENOMEM)
+}
+
 /// Why a hook was refused, in one line, and what would help.
 pub fn refusal(hook: &'static str, error: &ProgramError) -> Refusal {
     let (reason, number) = match error {
@@ -146,6 +164,8 @@ pub fn refused(hook: &'static str, reason: String, number: Option<i32>) -> Refus
         format!("grant {}", missing.join(", "))
     } else if number == Some(libc::EACCES) {
         "this kernel's verifier refuses it: report what RUST_LOG=debug shows".into()
+    } else if number == Some(libc::ENOMEM) {
+        "raise the memory limit of observer's own cgroup (resources.limits.memory, MemoryMax)".into()
     } else if denied {
         "this kernel forbids it to everybody; nothing to grant".into()
     } else {
@@ -164,8 +184,8 @@ mod tests {
         assert_eq!(only(&[]), ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"]);
         assert_eq!(only(&[39, 38]), ["CAP_SYS_PTRACE"]);
         assert_eq!(only(&[CAP_SYS_ADMIN, 19]), [""; 0]);
-        assert_eq!(effective("Name:\tx\nCapEff:\t000001c000000000\n"), 0x1c0 << 32);
-        assert_eq!(effective("garbage"), 0);
+        assert_eq!(set("Name:\tx\nCapEff:\t000001c000000000\n", "CapEff:"), 0x1c0 << 32);
+        assert_eq!(set("garbage", "CapEff:"), 0);
     }
 
     #[test]

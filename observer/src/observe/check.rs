@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::collect::go::{GoError, GoReader};
-use crate::kernel::features::{Feature, State as HookState, missing_capabilities};
+use crate::diagnose::number::bytes;
+use crate::kernel::features::{Feature, State as HookState, is_granted_to_others, missing_capabilities};
 use crate::kernel::{Kernel, KernelOptions};
 use crate::target::Target;
+
+use super::room;
 
 /// Worse ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +58,7 @@ const CAPABILITIES: [(&str, &str); 3] = [
 pub fn machine() -> Vec<Finding> {
     let mut findings = vec![kernel_version()];
     findings.extend(capabilities());
+    findings.push(memory_limit());
     findings.push(if Path::new("/sys/kernel/btf/vmlinux").exists() {
         Finding::good("kernel types", "/sys/kernel/btf/vmlinux")
     } else {
@@ -120,17 +124,38 @@ fn capabilities() -> Vec<Finding> {
             if !missing.contains(&name) {
                 Finding::good(name, purpose)
             } else {
-                Finding::degraded(
-                    name,
-                    format!("missing: {purpose}"),
-                    format!(
-                        "run as root (sudo), or `setcap` it to this binary, or add {} to the container",
-                        &name[4..]
-                    ),
-                )
+                Finding::degraded(name, format!("missing: {purpose}"), grant(name))
             }
         })
         .collect()
+}
+
+/// The capabilities that are missing, a line each: what could be seen with them looks like nothing without.
+pub fn missing(ebpf: bool) -> Vec<Finding> {
+    let wanted = |finding: &Finding| ebpf || finding.what == "CAP_SYS_PTRACE";
+    capabilities().into_iter().filter(|finding| finding.state != State::Good && wanted(finding)).collect()
+}
+
+fn grant(name: &str) -> String {
+    if is_granted_to_others(name) {
+        return "it is granted, but not to this user: run as root (runAsUser: 0), or use the image whose tag ends in \
+                -nonroot, whose file has it"
+            .to_owned();
+    }
+    format!("run as root (sudo), or `setcap` it to this binary, or add {} to the container", &name[4..])
+}
+
+/// The limit that observer itself is under.
+fn memory_limit() -> Finding {
+    let limit = room::limit();
+    match (room::tight(limit), limit) {
+        (Some(tight), _) => Finding::degraded("memory limit", tight.reason, tight.remedy),
+        (None, Some(limit)) => Finding::good(
+            "memory limit",
+            format!("{} for observer itself, its eBPF maps included", bytes(limit.bytes as f64)),
+        ),
+        (None, None) => Finding::good("memory limit", "none for observer itself"),
+    }
 }
 
 /// Loads the object for real, and says of each source which hook was chosen.

@@ -49,11 +49,13 @@ pub fn kernel(error: &KernelError) -> Degraded {
     }
 }
 
+/// Its owner may read it, and whoever passes over file permissions: to read processes is not enough.
 pub fn growth(pid: u32, error: &io::Error) -> Degraded {
     Degraded {
         feature: "growth".to_owned(),
         reason: format!("/proc/{pid}/pagemap: {error}: what grew cannot be told from what was freed"),
-        remedy: "run observer as root or with CAP_SYS_PTRACE".to_owned(),
+        remedy: "run observer as the user of the process, or with CAP_DAC_READ_SEARCH beside CAP_SYS_PTRACE"
+            .to_owned(),
     }
 }
 

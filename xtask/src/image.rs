@@ -1,0 +1,88 @@
+//! The container images: a static observer and nothing else, for root and for another user.
+//!
+//! Builds the program, strips it, and has deploy/image/build put it into images with buildah.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::run::{self, Clock};
+use crate::setup::{self, Purpose};
+use crate::{build, place};
+
+/// An image may have so many bytes.
+const MOST: u64 = 30_000_000;
+
+#[derive(Args)]
+pub struct Options {
+    /// What to call it; the image for users other than root has `-nonroot` after that
+    #[arg(long, value_name = "NAME:TAG", default_value = "localhost/observer:dev")]
+    tag: String,
+    /// Write both as archives (OCI) into this directory too
+    #[arg(long, value_name = "DIRECTORY")]
+    archives: Option<PathBuf>,
+}
+
+pub fn image(options: &Options) -> Result<()> {
+    let clock = Clock::start();
+    if !nix::unistd::geteuid().is_root() {
+        bail!("images are made by root, or within `buildah unshare`");
+    }
+    setup::ensure(Purpose::Image, clock)?;
+    let program = shipped(clock)?;
+    let bytes = fs::metadata(&program)?.len();
+    let names = make(clock, &program, &options.tag, &[])?;
+    for name in &names {
+        clock.say("image", &format!("{name}, {:.1} MB", bytes as f64 / 1e6));
+        let Some(directory) = &options.archives else { continue };
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let file = name.rsplit('/').next().unwrap_or(name).replace(':', "-");
+        let path = directory.join(format!("{file}.tar"));
+        let to = format!("oci-archive:{}:{name}", path.display());
+        let says = place::shown(&path);
+        clock.run_logged("archive", &says, Command::new("buildah").args(["push", "--quiet", name, &to]))?;
+    }
+    Ok(())
+}
+
+/// The program as it is shipped, which must not be too large.
+pub fn shipped(clock: Clock) -> Result<PathBuf> {
+    let program = stripped(&build::dist(clock)?)?;
+    let bytes = fs::metadata(&program)?.len();
+    if bytes > MOST {
+        bail!("{} has {bytes} bytes, and an image is to have at most {MOST}", program.display());
+    }
+    Ok(program)
+}
+
+/// A copy without debug information, which must be static.
+pub fn stripped(program: &Path) -> Result<PathBuf> {
+    let folder = place::work().join("image");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let copy = folder.join("observer");
+    run::check(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
+    let headers = run::output("readelf", &["--program-headers", "--wide", &copy.to_string_lossy()]);
+    let headers = headers.with_context(|| format!("readelf cannot read {}", copy.display()))?;
+    if headers.contains("INTERP") {
+        bail!("{} is not static: an image of it alone does not run", copy.display());
+    }
+    Ok(copy)
+}
+
+/// Makes both images of it; `environment` says where buildah keeps them.
+pub fn make(
+    clock: Clock,
+    program: &Path,
+    tag: &str,
+    environment: &[(&str, OsString)],
+) -> Result<[String; 2]> {
+    let (name, version) = tag.rsplit_once(':').context("a name and a tag, as in localhost/observer:dev")?;
+    let mut command = Command::new(place::root().join("deploy/image/build"));
+    command.arg(program).args([name, version, "amd64"]).envs(environment.iter().map(|(k, v)| (k, v)));
+    clock.run_logged("image", &format!("{tag} and {tag}-nonroot (buildah)"), &mut command)?;
+    Ok([tag.to_owned(), format!("{tag}-nonroot")])
+}

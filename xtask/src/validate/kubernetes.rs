@@ -149,3 +149,24 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the container is, line by line, however far in.
+    fn container(name: &str) -> Vec<String> {
+        let path = place::root().join("deploy/kubernetes").join(name);
+        let text = read(&path).unwrap();
+        let from = text.find("name: observer\n").unwrap();
+        let lines = text[from..].lines().map(str::trim).filter(|line| !line.starts_with("volumes:"));
+        lines.filter(|line| *line != "restartPolicy: Always").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn both_kinds_of_sidecar_are_the_same_container() {
+        let plain = container("components/sidecar/container.yaml");
+        assert!(plain.len() > 20, "{plain:?}");
+        assert_eq!(plain, container("components/sidecar-native/sidecar.yaml"));
+    }
+}

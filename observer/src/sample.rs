@@ -2,6 +2,8 @@
 //!
 //! Plain data. Times are seconds, sizes are bytes. Field names are those of the JSON interface.
 
+pub mod origin;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

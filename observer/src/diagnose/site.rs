@@ -3,6 +3,7 @@
 //! Reads frames, gives places. The innermost frame is often the library's (`sync.(*Mutex).Lock`), the line to fix is
 //! in the first frame that is not.
 
+use crate::sample::origin::{self, Origin};
 use crate::sample::{Frame, Group, GroupKind, Place, StackEnd};
 
 /// Top-level directories of Go's standard library.
@@ -231,13 +232,25 @@ pub fn is_go_standard(function: &str) -> bool {
         || GO_STANDARD.contains(&package.split('/').next().unwrap_or_default())
 }
 
+/// Libraries that are compiled into the program, by their names where nothing tells where their source lies.
+const COMPILED_IN: [&str; 8] = [
+    "std::",
+    "core::",
+    "alloc::",
+    "__gnu_cxx::",
+    "parking_lot::",
+    "parking_lot_core::",
+    "tokio::",
+    "crossbeam_",
+];
+
 fn is_library(kind: GroupKind, frame: &Frame) -> bool {
     match kind {
         GroupKind::Goroutine => frame.function.is_empty() || is_go_standard(&frame.function),
         GroupKind::Thread => {
             is_native_standard(frame)
-                || frame.function.starts_with("std::")
-                || frame.function.starts_with("core::")
+                || origin::of(frame) != Origin::Own
+                || COMPILED_IN.iter().any(|start| frame.function.trim_start_matches('<').starts_with(start))
                 || frame.function.starts_with("__futex")
         }
     }
@@ -446,12 +459,36 @@ mod tests {
             own_frame(&thread(&["wait_for_customers", "read"], "shop")).unwrap().function,
             "wait_for_customers"
         );
-        let lambda = thread(&["std::thread::_State_impl<main::{lambda()#1}>::_M_run()"], "shop").frames;
+        // Not in one piece: it is no import of ours.
+        let run = ["std", "thread", "_State_impl<main::{lambda()#1}>", "_M_run()"].join("::");
+        let lambda = thread(&[&run], "shop").frames;
         let frames = [&thread(&["", "pthread_mutex_lock"], "libc.so.6").frames[..], &lambda].concat();
         let run = Group { kind: GroupKind::Thread, frames: frames.into(), ..Group::default() };
         assert!(own_frame(&run).unwrap().function.contains("lambda"));
         let library =
             Group { frames: [frame("net/http.(*persistConn).readLoop")].into(), ..Group::default() };
         assert_eq!(own_frame(&library).unwrap().function, "net/http.(*persistConn).readLoop");
+    }
+
+    #[test]
+    fn what_was_compiled_in_is_not_the_own_frame() {
+        let frame = |function: &str, file: &str| Frame {
+            function: function.to_owned(),
+            file: Some(file.to_owned()),
+            ..Frame::default()
+        };
+        let frames = [
+            frame(
+                "<std::sys::sync::mutex::futex::Mutex>::lock_contended",
+                "/rustc/59/library/std/src/futex.rs",
+            ),
+            frame("lock<u64>", "/rustc/59/library/std/src/sync/mutex.rs"),
+            frame("lock", "/root/.cargo/registry/src/index/parking_lot-0.12.5/src/raw_mutex.rs"),
+            frame("wait<shop::ask()>", "/usr/include/c++/12/condition_variable"),
+            frame("piles::update_stock", "src/main.rs"),
+        ];
+        assert_eq!(own(&frames), Some(4));
+        let group = Group { kind: GroupKind::Thread, frames: frames.into(), ..Group::default() };
+        assert_eq!(own_frame(&group).unwrap().function, "piles::update_stock");
     }
 }

@@ -1,4 +1,5 @@
-//! What the tests of native stacks and locks need: another libc, and a debugger whose stacks ours are compared with.
+//! What the tests of native stacks, locks and languages need: another libc, compilers and runtimes, and a debugger
+//! whose stacks ours are compared with.
 
 use super::{Need, Recipe, State};
 use crate::run;
@@ -6,6 +7,11 @@ use crate::run;
 pub fn each() -> Vec<Need> {
     vec![
         need("musl", "the libc of programs that are observed in the tests", "musl-gcc", "musl-tools"),
+        need("g++", "builds C++ programs that are observed in the tests", "g++", "g++"),
+        need("javac", "and Java programs", "javac", "default-jdk-headless"),
+        need("java", "runs them", "java", "default-jdk-headless"),
+        need("python3", "and Python programs", "python3", "python3"),
+        need("node", "and programs for Node", "node", "nodejs"),
         need("gdb", "says in the tests what stacks there are", "gdb", "gdb"),
     ]
 }

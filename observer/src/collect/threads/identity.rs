@@ -10,7 +10,16 @@ pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
         GroupKind::Thread => b"thread",
     });
     hash.add(reason.as_bytes());
-    for frame in frames {
+    let nameless = |frame: &Frame| frame.function.is_empty() && frame.module.is_none();
+    for (place, frame) in frames.iter().enumerate() {
+        if nameless(frame) {
+            // Made at run time, and made anew as it becomes hot: its addresses and how many frames there are say
+            // nothing that lasts.
+            if place == 0 || !nameless(&frames[place - 1]) {
+                hash.add(b"nameless");
+            }
+            continue;
+        }
         hash.add(frame.function.as_bytes());
         hash.add(frame.module.as_deref().unwrap_or_default().as_bytes());
         if let Some(id) = &frame.build_id {
@@ -22,7 +31,9 @@ pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
                 hash.add(file.as_bytes());
                 hash.add(&line.to_le_bytes());
             }
-            // Relative to its file, or made at run time: then the plain address is all there is.
+            // Made at run time, with a name: it moves whenever it is compiled again.
+            _ if frame.module.is_none() => {}
+            // Relative to its file.
             _ => hash.add(&frame.address.to_le_bytes()),
         }
     }
@@ -62,6 +73,13 @@ mod tests {
         assert_ne!(base, id("futex wait", &[frame("f", Some(4), 1)]));
         assert_ne!(base, id("futex wait bitset", &[frame("f", Some(3), 1)]));
         assert_ne!(id("", &[frame("f", None, 1)]), id("", &[frame("f", None, 2)]));
+        // What a machine compiles at run time moves, and comes in other numbers as it becomes hot.
+        let made = |address| Frame { address, ..Frame::default() };
+        let park = || frame("park", None, 1);
+        assert_eq!(id("", &[park(), made(1), made(2)]), id("", &[park(), made(9)]));
+        assert_ne!(id("", &[park(), made(1)]), id("", &[park()]));
+        let named = |address| Frame { function: "LShop;.book".to_owned(), ..made(address) };
+        assert_eq!(id("", &[park(), named(1)]), id("", &[park(), named(2)]));
         assert_ne!(id("", &[frame("ab", None, 1)]), id("a", &[frame("b", None, 1)]));
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{futex, syscall};
 use crate::sample::Frame;
+use crate::sample::origin::{self, Origin};
 
 /// Frames looked at.
 const MOST: usize = 48;
@@ -173,6 +174,7 @@ fn is_library(frame: &Frame, function: &str) -> bool {
     MODULES.iter().any(|library| file.starts_with(library))
         || STARTS.iter().any(|start| function.starts_with(start))
         || NAMES.contains(&function)
+        || origin::of(frame) != Origin::Own
 }
 
 fn of_function(function: &str) -> Option<Name> {

@@ -368,6 +368,18 @@ pub(crate) fn loss(name: &str, lost: u64) -> String {
     format!("{} {}", count(lost), escape(&name.replace('_', " ")))
 }
 
+/// Of a deep stack both ends are shown, and the target's own code where that begins further out.
+fn is_shown(place: usize, frames: usize, own: Option<usize>) -> bool {
+    let first = FRAMES - 3;
+    if frames <= FRAMES + 1 || place >= frames - 3 {
+        return true;
+    }
+    match own.filter(|own| (first..frames - 3).contains(own)) {
+        Some(own) => place < first / 2 || (own - 1..own + first - first / 2 - 1).contains(&place),
+        None => place < first,
+    }
+}
+
 struct Page {
     style: Style,
     text: String,
@@ -450,12 +462,16 @@ impl Page {
             .max()
             .unwrap_or(0)
             .clamp(24, 60);
+        let own = site::own(frames);
+        let mut hidden = 0;
         for (place, frame) in frames.iter().enumerate() {
-            if frames.len() > FRAMES + 1 && place == FRAMES - 3 {
-                self.field("", &format!("… {} more", counted((frames.len() - FRAMES) as u64, "frame")));
-            }
-            if frames.len() > FRAMES + 1 && (FRAMES - 3..frames.len() - 3).contains(&place) {
+            if !is_shown(place, frames.len(), own) {
+                hidden += 1;
                 continue;
+            }
+            if hidden > 0 {
+                self.field("", &format!("… {} more", counted(hidden, "frame")));
+                hidden = 0;
             }
             let label = if place == 0 { label } else { "" };
             let what = match frame.tail_call {

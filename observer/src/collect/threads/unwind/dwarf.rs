@@ -26,6 +26,8 @@ const MAX_PLACES: usize = 1 << 14;
 const MAX_INTERRUPTIONS: u32 = 8;
 /// Bytes looked at behind a return address: enough for the end of a thread and a signal's return.
 const CODE_BEHIND: usize = 32;
+/// Words looked at above a function that never returns.
+const MAX_WORDS: u64 = 32;
 /// Bytes looked at before one: the longest call.
 const CODE_BEFORE: usize = 7;
 
@@ -285,6 +287,9 @@ impl CallFrames {
         if let Some(found) = self.by_instructions(&place.ways, values, lookup) {
             return Ok(Some(found));
         }
+        if let Some(found) = self.below_the_first(values, lookup) {
+            return Ok(Some(found));
+        }
         let go = self.is_go(lookup);
         if go && values[usize::from(register::FRAME)] == Some(0) {
             // The first function of a goroutine has nobody's frame pointer to keep.
@@ -300,6 +305,37 @@ impl CallFrames {
             return Err(Unknown);
         }
         Ok(Some(Found { values: caller, interrupted: false, guessed: !go, by_frame_pointer: true }))
+    }
+
+    /// A function that never returns, as the one that ends a thread, shows no way out. Where the first address above
+    /// it that a call can have left is a thread's or program's first, that is its caller.
+    fn below_the_first(&mut self, values: &Values, lookup: u64) -> Option<Found> {
+        if !self.is_of_file(lookup) || self.is_go(lookup) {
+            return None;
+        }
+        let sp = values[usize::from(register::STACK)]?;
+        for word in 0..MAX_WORDS {
+            let at = sp.checked_add(8 * word)?;
+            let address = self.window.read_u64(at)?;
+            if !is_code(&self.code, address.saturating_sub(1)) || !self.may_return_to(address) {
+                continue;
+            }
+            if self.rule(address.saturating_sub(1)).is_some()
+                || self.place(address, false).kind != Kind::First
+            {
+                return None;
+            }
+            let mut caller: Values = [None; register::COUNT];
+            caller[usize::from(register::RETURN)] = Some(address);
+            caller[usize::from(register::STACK)] = Some(at.checked_add(8)?);
+            return Some(Found {
+                values: caller,
+                interrupted: false,
+                guessed: false,
+                by_frame_pointer: false,
+            });
+        }
+        None
     }
 
     /// The caller that all ways to the function's return agree on, as far as they lead to one.

@@ -13,6 +13,13 @@ use observer::collect::threads::unwind::{End, MAX_FRAMES, Registers, Stack, Unwi
 use observer::kernel::{CensusOptions, Kernel, KernelOptions};
 use observer::target::maps;
 
+#[path = "support/go_programs.rs"]
+mod go_programs;
+#[path = "support/observer.rs"]
+mod run_observer;
+
+use go_programs::{Build, Program};
+
 /// Prints the physical frames of every thread: `stack TID PC PC ...`.
 const GDB: &str = "
 import gdb
@@ -165,4 +172,102 @@ fn root_cpp_and_rust_stacks_are_those_of_gdb() {
     let directory = tempfile::tempdir().unwrap();
     as_gdb_has_them("C++", &build(directory.path(), "c++", "cpp/stacks/stacks.cpp", &[]));
     as_gdb_has_them("Rust", &build(directory.path(), "rustc", "rust/stacks/stacks.rs", &[]));
+}
+
+/// Functions of each group of threads, with the number of its threads and what its stack lacks.
+fn thread_groups(pid: u32, options: &[&str]) -> Vec<(u64, Vec<String>, Option<String>)> {
+    let pid = pid.to_string();
+    let ran =
+        run_observer::run(run_observer::observer(&["snapshot", &pid, "--format", "json"]).args(options));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let snapshot: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let groups = snapshot["groups"].as_array().unwrap().iter().filter(|group| group["kind"] == "thread");
+    let function = |frame: &serde_json::Value| {
+        (frame["tail_call"] != true).then(|| frame["function"].as_str().unwrap().to_owned())
+    };
+    groups
+        .map(|group| {
+            let functions = group["frames"].as_array().unwrap().iter().filter_map(function).collect();
+            let lacks = group["stack_end"].as_str().map(str::to_owned);
+            (group["count"].as_u64().unwrap(), functions, lacks)
+        })
+        .collect()
+}
+
+/// Of a static program too, where C and Go lie in one file; idle threads of Go's scheduler are in no group.
+#[test]
+#[ignore = "needs root"]
+fn root_stacks_go_on_from_c_into_the_goroutine_that_called_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let toolchains = go_programs::toolchains();
+    let both = [toolchains.first().unwrap(), toolchains.last().unwrap()];
+    for (go, build) in both.iter().zip([Build::Cgo, Build::StaticCgo]) {
+        let program = Program::build(go, "cgo_sleep", build, directory.path());
+        let mut running = program.start(&[]);
+        running.wait_for_line("ok");
+        for options in [&[][..], &["--no-ebpf"]] {
+            let groups = thread_groups(running.pid(), options);
+            let shown = format!("{build:?} {options:?}: {groups:#?}");
+            assert_eq!(groups.iter().map(|(count, ..)| count).sum::<u64>(), 4, "{shown}");
+            for (count, functions, lacks) in &groups {
+                let after: Vec<&str> = functions
+                    .iter()
+                    .skip_while(|name| *name != "wait_in_c")
+                    .skip(1)
+                    .map(String::as_str)
+                    .collect();
+                if *count == 3 {
+                    let go = ["runtime.asmcgocall", "runtime.cgocall", "main._Cfunc_wait_in_c", "main.callC"];
+                    assert_eq!(after[1..5], go, "{shown}");
+                    assert_eq!(after.last(), Some(&"runtime.goexit"), "{shown}");
+                } else {
+                    assert_eq!(after[0], "own_thread", "{shown}");
+                }
+                assert_eq!(*lacks, None, "{shown}");
+            }
+        }
+    }
+}
+
+/// musl is built without call frame information, and gdb is lost in it.
+#[test]
+#[ignore = "needs root"]
+fn root_stacks_are_whole_with_musl() {
+    let directory = tempfile::tempdir().unwrap();
+    for flags in [&[][..], &["-static"]] {
+        let program = build(directory.path(), "musl-gcc", "c/stacks/stacks.c", flags);
+        let target = Target::start(&mut Command::new(program));
+        for options in [&[][..], &["--no-ebpf"]] {
+            let groups = thread_groups(target.pid(), options);
+            let shown = format!("{flags:?} {options:?}: {groups:#?}");
+            assert_eq!(groups.iter().map(|(count, ..)| count).sum::<u64>(), 20, "{shown}");
+            // The first function of each thread, which only the thread's own start calls.
+            for (first, next) in [
+                ("a_recursion", "recurse"),
+                ("a_large_frame", "in_a_large_frame"),
+                ("a_variable_frame", "in_a_variable_frame"),
+                ("an_aligned_frame", "in_an_aligned_frame"),
+                ("an_aligned_variable_frame", "in_an_aligned_variable_frame"),
+                ("a_callback", "in_qsort"),
+                ("a_handler", "raise_here"),
+                ("another_stack", "raise_on_another_stack"),
+                ("a_busy_one", "busy"),
+                ("a_vdso", "ask_the_time"),
+                ("a_mutex", "on_mutex"),
+                ("a_cond", "on_cond"),
+                ("a_rwlock", "on_rwlock"),
+                ("a_barrier", "on_barrier"),
+                ("a_join", "on_join"),
+                ("an_once", "in_once"),
+            ] {
+                let (.., functions, lacks) = groups
+                    .iter()
+                    .find(|(_, functions, _)| functions.iter().any(|name| name == first))
+                    .unwrap_or_else(|| panic!("{first} {shown}"));
+                let place = functions.iter().position(|name| name == first).unwrap();
+                assert_eq!(functions[place - 1], next, "{shown}");
+                assert_eq!((functions.len() - place, lacks), (3, &None), "{first} {shown}");
+            }
+        }
+    }
 }

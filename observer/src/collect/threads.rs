@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
@@ -96,8 +97,10 @@ impl Visit {
 /// What the reader must know about the target.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadOptions {
-    /// The executable is a Go program: threads that wait inside of it are idle, whatever their stack says.
+    /// The executable is a Go program: threads that wait inside its Go code are idle, whatever their stack says.
     pub go: bool,
+    /// Where that code lies; empty where it is not known: then all of the executable counts as such.
+    pub go_text: Vec<Range<u64>>,
 }
 
 /// The threads of one moment.
@@ -124,6 +127,7 @@ pub struct ThreadReader {
     maps: Vec<Mapping>,
     /// Path and inode of the executable of a Go program.
     go_file: Option<(String, u64)>,
+    go_text: Vec<Range<u64>>,
     pagemap: Option<Pagemap>,
     threads: HashMap<u32, Tracked>,
     stacks: Cache<StackKey, (GroupId, Arc<[Frame]>)>,
@@ -147,9 +151,10 @@ impl ThreadReader {
         Self {
             pid,
             symbolizer,
-            unwinder: Box::new(unwind::dwarf::CallFrames::new(pid)),
+            unwinder: Box::new(unwind::dwarf::CallFrames::with_go(pid, options.go_text.clone())),
             maps: Vec::new(),
             go_file,
+            go_text: options.go_text.clone(),
             pagemap: Pagemap::open(pid).ok(),
             threads: HashMap::new(),
             stacks: Cache::new(CACHED_STACKS),

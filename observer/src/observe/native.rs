@@ -38,6 +38,7 @@ pub struct Native {
 impl Native {
     pub fn open(pid: u32, options: &Options, source: &KernelSource, goroutines: &Goroutines) -> Self {
         let go = goroutines.is_go();
+        let go_text = goroutines.symbols().map_or(Vec::new(), |symbols| symbols.text());
         let mut degraded = Vec::new();
         let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
         let seat = kernel.as_ref().and_then(|kernel| {
@@ -48,7 +49,14 @@ impl Native {
             seat.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
         });
         let growth = (options.growth && seat.is_some())
-            .then(|| GrowthReader::open(pid, go, symbols(pid, goroutines), Box::new(CallFrames::new(pid))))
+            .then(|| {
+                GrowthReader::open(
+                    pid,
+                    go,
+                    symbols(pid, goroutines),
+                    Box::new(CallFrames::with_go(pid, go_text.clone())),
+                )
+            })
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
         Self {
             pid,
@@ -58,7 +66,7 @@ impl Native {
             seat,
             own: kernel.filter(|_| matches!(source, KernelSource::Load)),
             degraded,
-            threads: ThreadReader::open(pid, &ThreadOptions { go }, symbols(pid, goroutines)),
+            threads: ThreadReader::open(pid, &ThreadOptions { go, go_text }, symbols(pid, goroutines)),
             growth,
             deep: false,
         }

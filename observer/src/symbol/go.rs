@@ -9,6 +9,7 @@ pub mod traceback;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Symbolizer;
@@ -148,6 +149,11 @@ impl GoSymbols {
         let at = if pc > function.entry { pc - 1 } else { pc };
         let (file, line) = table.file_line(&mut self.pages, &function, at);
         Some(Located { function: name, file, line, id: function.id, inlined: false })
+    }
+
+    /// Where the program's Go code lies; other code of the same file (C in a static program) lies outside of it.
+    pub fn text(&self) -> Vec<Range<u64>> {
+        self.tables.iter().map(|table| table.text..table.text_end.saturating_add(1)).collect()
     }
 
     pub fn is_code(&self, pc: u64) -> bool {

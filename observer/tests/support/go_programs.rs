@@ -14,6 +14,8 @@ pub enum Build {
     StrippedPie,
     /// Linked with C.
     Cgo,
+    /// Linked with C into one file that needs no other.
+    StaticCgo,
     /// Stripped, and the section table overwritten.
     NoSections,
 }
@@ -54,6 +56,9 @@ impl Program {
             Build::StrippedPie => {
                 command.args(["-ldflags=-s -w", "-buildmode=pie"]);
             }
+            Build::StaticCgo => {
+                command.args(["-ldflags=-linkmode external -extldflags -static"]);
+            }
             Build::NoSections => {
                 command.arg("-ldflags=-s -w");
             }
@@ -64,7 +69,7 @@ impl Program {
             .env_remove("GOFLAGS")
             .env("GOROOT", go_root)
             .env("GOTOOLCHAIN", "local")
-            .env("CGO_ENABLED", if build == Build::Cgo { "1" } else { "0" })
+            .env("CGO_ENABLED", if matches!(build, Build::Cgo | Build::StaticCgo) { "1" } else { "0" })
             .status()
             .expect("go does not run");
         assert!(status.success(), "{} build of {name}: {status}", go_root.display());

@@ -160,9 +160,11 @@ impl CallFrames {
         if !is_code(&self.code, address.saturating_sub(1)) {
             return false;
         }
-        // Virtual machines jump to a function with a return address of their choice.
+        // Virtual machines jump to a function with a return address of their choice, and Go puts one below the first
+        // function of a goroutine.
         let mut before = [0; CODE_BEFORE];
         !self.is_of_file(address.saturating_sub(1))
+            || self.is_go(address)
             || self.memory.read_exact(address.saturating_sub(CODE_BEFORE as u64), &mut before).is_err()
             || instructions::follows_a_call(&before)
     }

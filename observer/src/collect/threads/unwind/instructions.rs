@@ -162,8 +162,16 @@ mod x86_64 {
                     FlowControl::Next if instruction.mnemonic() != Mnemonic::Hlt => {
                         state.step(&instruction, &mut facts);
                     }
-                    // What is called gives back what functions preserve, the stack pointer too.
-                    FlowControl::Call | FlowControl::IndirectCall => {}
+                    // What is called gives back what functions preserve, the stack pointer too; unless it never
+                    // returns, and then padding or another function follows.
+                    FlowControl::Call | FlowControl::IndirectCall => {
+                        let behind = code.at(instruction.next_ip());
+                        if behind
+                            .is_none_or(|behind| matches!(behind.mnemonic(), Mnemonic::Nop | Mnemonic::Int3))
+                        {
+                            break;
+                        }
+                    }
                     _ => break,
                 }
                 state.ip = instruction.next_ip();

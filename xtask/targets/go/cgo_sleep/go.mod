@@ -1,0 +1,3 @@
+module cgo_sleep
+
+go 1.21

@@ -190,6 +190,10 @@ pub struct Group {
     pub moved: u64,
     /// The longest wait of a member: the runtime's own clock where it has one, else since observer first saw it wait.
     pub oldest_wait_seconds: Option<f64>,
+    /// Memory that the members were the first to touch since observation began and that is still there, their stacks
+    /// included: an estimate from sampled page faults. For threads; absent without eBPF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched_bytes: Option<u64>,
     /// Names of the members, most frequent first and a few of them; for threads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thread_names: Vec<ThreadName>,

@@ -204,6 +204,11 @@ impl ThreadReader {
         Ok(sample)
     }
 
+    /// The sleepers of the last sample, each with its group.
+    pub fn members(&self) -> impl Iterator<Item = (u32, GroupId)> {
+        self.threads.iter().map(|(tid, thread)| (*tid, thread.group))
+    }
+
     fn error(&self, source: io::Error) -> ThreadError {
         match source.kind() {
             io::ErrorKind::NotFound => ThreadError::Exited(self.pid),

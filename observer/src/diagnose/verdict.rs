@@ -281,6 +281,14 @@ fn culprit(cluster: &Cluster<'_>, held: Holding, reading: &Reading) -> Culprit {
         ));
     }
     evidence.extend(held.evidence.iter().cloned());
+    if let Some(touched) = group.touched_bytes.filter(|bytes| *bytes > 0) {
+        evidence.push(format!(
+            "{} that is still there was first touched by these threads themselves, stacks included: {} for each that \
+             came (sampled); what they hold beyond that, others touched",
+            bytes(touched as f64),
+            bytes(touched as f64 / rise.joined.max(1.0)),
+        ));
+    }
     for (other, tie) in others {
         let place = site::place(other.group()).map(|place| site::words(&place)).unwrap_or_default();
         let why = match tie {

@@ -1,6 +1,7 @@
 //! The native side of a target: threads, futex waits and memory that grew, with eBPF or without.
 
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::collect::mapped::MapsDifference;
 use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
 use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
-use crate::sample::{Degraded, Growth, Losses, Mapped, Sample};
+use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::{Chain, Symbolizer};
 use crate::target::maps;
@@ -143,6 +144,9 @@ impl Native {
             growth.touched_bytes = found.touched_bytes;
             growth.returned_bytes = found.returned_bytes;
         }
+        if let (Some(reader), Some(census)) = (&self.growth, &census) {
+            tell_who_touched(&self.threads, reader, census, &mut sample.groups);
+        }
         sample.growth = Some(growth);
         Ok(())
     }
@@ -175,6 +179,25 @@ impl Native {
                 None
             }
         }
+    }
+}
+
+/// Notes for each group of threads what its members first touched and is still there.
+fn tell_who_touched(
+    threads: &ThreadReader,
+    growth: &GrowthReader,
+    census: &[ThreadRecord],
+    groups: &mut [Group],
+) {
+    let global: HashMap<u32, u32> = census.iter().map(|record| (record.tid, record.global_tid)).collect();
+    let mut touched: HashMap<GroupId, u64> = HashMap::new();
+    for (tid, group) in threads.members() {
+        let bytes = global.get(&tid).map_or(0, |tid| growth.touched_by([*tid]));
+        let sum = touched.entry(group).or_default();
+        *sum = sum.saturating_add(bytes);
+    }
+    for group in groups.iter_mut().filter(|group| group.kind == GroupKind::Thread) {
+        group.touched_bytes = touched.get(&group.id).copied();
     }
 }
 

@@ -11,6 +11,7 @@ use crate::sample::Frame;
 pub mod cache;
 pub mod go;
 pub mod native;
+pub mod perf_map;
 pub mod tail_call;
 
 /// Names longer than this are cut: what a target calls its functions is up to the target.

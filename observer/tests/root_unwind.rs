@@ -271,3 +271,43 @@ fn root_stacks_are_whole_with_musl() {
         }
     }
 }
+
+/// Code that a virtual machine made is told by address, and by name once it has written which is which. That it was
+/// crossed by frame pointers is said either way.
+#[test]
+#[ignore = "needs root"]
+fn root_code_made_at_run_time_has_the_names_of_its_map() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("Sleeps.java");
+    let text = "public class Sleeps { static final Object lock = new Object();
+        static int descend(int n) throws Exception {
+            if (n > 0) return descend(n - 1) + 1;
+            synchronized (lock) { System.out.println(\"ok\"); lock.wait(); } return 1; }
+        public static void main(String[] a) throws Exception { descend(5); } }";
+    std::fs::write(&source, text).unwrap();
+    let compiled = Command::new("javac").arg(&source).status().expect("javac (install: cargo xtask setup)");
+    assert!(compiled.success());
+    let mut java = Command::new("java");
+    let target =
+        Target::start(java.args(["-Xint", "-XX:+UseSerialGC", "-cp"]).arg(directory.path()).arg("Sleeps"));
+    let of_the_lock = || {
+        let groups = thread_groups(target.pid(), &[]);
+        let main =
+            |(_, functions, _): &&(u64, Vec<String>, _)| functions.iter().any(|name| name == "JavaMain");
+        groups.iter().find(main).unwrap_or_else(|| panic!("{groups:#?}")).clone()
+    };
+    // It says `ok` before it sleeps.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let made =
+        |functions: &[String], name: &str| functions.iter().filter(|function| *function == name).count();
+    let (_, before, lacks) = of_the_lock();
+    assert!(made(&before, "") > 6 && made(&before, "Interpreter") == 0, "{before:#?}");
+    assert_eq!(lacks.as_deref(), Some("gap"), "{before:#?}");
+    let wrote = Command::new("jcmd").args([&target.pid().to_string(), "Compiler.perfmap"]).output().unwrap();
+    assert!(wrote.status.success(), "{wrote:?}");
+    let (_, after, lacks) = of_the_lock();
+    let _ = std::fs::remove_file(format!("/tmp/perf-{}.map", target.pid()));
+    assert_eq!((made(&after, ""), after.len()), (0, before.len()), "{after:#?}");
+    assert!(made(&after, "Interpreter") > 6, "{after:#?}");
+    assert_eq!(lacks.as_deref(), Some("gap"), "{after:#?}");
+}

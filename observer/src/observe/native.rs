@@ -14,6 +14,7 @@ use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
 use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
 use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
+use crate::symbol::perf_map::PerfMap;
 use crate::symbol::{Chain, Symbolizer};
 use crate::target::maps;
 
@@ -221,11 +222,13 @@ fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedK
 
 /// Go's own tables first: they know inlined calls that ELF symbols do not.
 fn symbols(pid: u32, goroutines: &Goroutines) -> Box<dyn Symbolizer> {
-    let native = Box::new(NativeSymbols::new(pid));
-    match goroutines.symbols() {
-        Some(go) => Box::new(Chain(vec![Box::new(go), native])),
-        None => native,
+    let mut chain: Vec<Box<dyn Symbolizer>> = Vec::new();
+    if let Some(go) = goroutines.symbols() {
+        chain.push(Box::new(go));
     }
+    chain.push(Box::new(NativeSymbols::new(pid)));
+    chain.push(Box::new(PerfMap::new(pid)));
+    Box::new(Chain(chain))
 }
 
 /// Whether it runs code of libraries, as a Go program does that calls C.

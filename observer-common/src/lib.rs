@@ -4,6 +4,7 @@
 //! "Global" pids and tids are those of the initial PID namespace, which is how eBPF programs see them.
 #![no_std]
 
+pub mod allocations;
 pub mod census;
 pub mod growth;
 pub mod layout;

@@ -16,16 +16,31 @@ pub enum Loss {
     GrowthStackUnreadable = 4,
     /// The ring of lifecycle events was full.
     LifecycleRingFull = 5,
+    /// The ring of sampled allocations was full.
+    AllocationsRingFull = 6,
+    /// The ring of what was freed was full: those blocks count as alive until their address is used again.
+    AllocationsFreeRingFull = 7,
+    /// More sampled allocations were alive than can be kept.
+    AllocationsLiveFull = 8,
+    /// A sampled allocation could not be followed to its return.
+    AllocationsPendingFull = 9,
+    /// The stack at a sampled allocation could not be read.
+    AllocationsStackUnreadable = 10,
 }
 
 impl Loss {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::CensusStackUnreadable,
         Self::CensusStackTruncated,
         Self::WaitsThreadsFull,
         Self::GrowthRingFull,
         Self::GrowthStackUnreadable,
         Self::LifecycleRingFull,
+        Self::AllocationsRingFull,
+        Self::AllocationsFreeRingFull,
+        Self::AllocationsLiveFull,
+        Self::AllocationsPendingFull,
+        Self::AllocationsStackUnreadable,
     ];
 
     /// As it stands in reports and metrics.
@@ -37,6 +52,11 @@ impl Loss {
             Self::GrowthRingFull => "growth_ring_full",
             Self::GrowthStackUnreadable => "growth_stack_unreadable",
             Self::LifecycleRingFull => "lifecycle_ring_full",
+            Self::AllocationsRingFull => "allocations_ring_full",
+            Self::AllocationsFreeRingFull => "allocations_free_ring_full",
+            Self::AllocationsLiveFull => "allocations_live_full",
+            Self::AllocationsPendingFull => "allocations_pending_full",
+            Self::AllocationsStackUnreadable => "allocations_stack_unreadable",
         }
     }
 }

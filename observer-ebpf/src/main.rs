@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod allocations;
 mod bound;
 mod census;
 mod exact;

@@ -3,6 +3,7 @@
 //! One module a source, named as in `observer-ebpf`. What this kernel does not permit is left out with a
 //! reason ([`Features`]), not an error; [`Kernel::load`] fails only when no program can run at all.
 
+pub mod allocations;
 mod attach;
 pub mod btf;
 pub mod census;
@@ -19,11 +20,13 @@ mod waits;
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
+use observer_common::allocations::MAX_LIVE;
 use observer_common::lifecycle::ThreadCounters;
 use observer_common::loss::{LOSSES, Loss};
 use observer_common::mapped::MappedCounters;
@@ -32,6 +35,7 @@ use observer_common::waits::WaitCounters;
 
 use crate::sample::{Losses, Mapped, Waits};
 use crate::target::maps;
+pub use allocations::Allocation;
 pub use census::{Census, CensusOptions, ThreadRecord};
 pub use features::Features;
 pub use growth::{Fault, Moved};
@@ -49,6 +53,8 @@ pub struct KernelOptions {
     pub growth: bool,
     /// Time futex waits.
     pub waits: bool,
+    /// Be able to sample allocations, one of so many bytes: for targets that it is asked for, which it touches.
+    pub allocations: Option<u64>,
     /// Bytes of the ring of sampled faults, rounded up to a power of two of pages.
     pub growth_ring_bytes: u32,
     /// Bytes of the ring of lifecycle events, likewise.
@@ -62,6 +68,7 @@ impl Default for KernelOptions {
             exact: false,
             growth: true,
             waits: true,
+            allocations: None,
             growth_ring_bytes: 2 << 20,
             lifecycle_ring_bytes: 64 << 10,
         }
@@ -99,6 +106,10 @@ pub enum KernelError {
     TooManyTargets,
     #[error("census of process {pid}: {error}")]
     Census { pid: u32, error: io::Error },
+    #[error("this kernel offers no way to sample allocations")]
+    NoAllocations,
+    #[error("breakpoints in the allocator of process {pid}: {error}")]
+    Breakpoints { pid: u32, error: io::Error },
 }
 
 /// The loaded eBPF object. Dropping it detaches everything.
@@ -150,6 +161,10 @@ impl Kernel {
             .map_max_entries("EVENTS", options.lifecycle_ring_bytes)
             // Rings that nobody will fill are made as small as they can be.
             .map_max_entries("FAULTS", if options.growth { options.growth_ring_bytes } else { 4096 })
+            .map_max_entries("ALLOCATIONS", if options.allocations.is_some() { 4 << 20 } else { 4096 })
+            .map_max_entries("ALLOCATION_FREES", if options.allocations.is_some() { 1 << 20 } else { 4096 })
+            .map_max_entries("ALLOCATION_LIVE", if options.allocations.is_some() { MAX_LIVE } else { 1 })
+            .map_max_entries("ALLOCATION_PENDING", if options.allocations.is_some() { 4096 } else { 1 })
             .map_max_entries("AYA_LOGS", if log_level == 0 { 4096 } else { 128 << 10 });
         let mut ebpf = loader.load(object).map_err(explain)?;
         drop(loader);
@@ -161,7 +176,7 @@ impl Kernel {
             let refusal = features::refusal("census", &error);
             KernelError::Program { program: "census", reason: refusal.reason, remedy: refusal.remedy }
         })?;
-        let (sources, features) = attach::attach(&mut ebpf, &btf, options)?;
+        let (sources, features) = attach::attach(&mut ebpf, &btf, object, options)?;
         let logger = if log_level == 0 { None } else { EbpfLogger::init(&mut ebpf).ok() };
         Ok(Self {
             census: census::CensusProgram::new(
@@ -224,6 +239,9 @@ impl Kernel {
     /// Ends it; the handle is no longer good for anything.
     pub fn remove_target(&mut self, target: &TargetHandle) {
         if self.targets.knows(target) {
+            if let Some(allocations) = &mut self.sources.allocations {
+                allocations.leave(target.slot());
+            }
             self.targets.remove(target);
             self.sleeps.forget(target.global_tgid());
         }
@@ -284,6 +302,36 @@ impl Kernel {
     /// One fault of so many is sampled now (each sample says what it stands for); absent without the program.
     pub fn sample_period(&self) -> Option<u64> {
         Some(self.sources.growth.as_ref()?.period())
+    }
+
+    /// Puts breakpoints on functions of an allocator that the target has mapped from `file`: its allocations are
+    /// sampled from here on. They are taken out with [`Self::remove_target`], or when the object is dropped.
+    pub fn track_allocations(
+        &mut self,
+        target: &TargetHandle,
+        file: &Path,
+        functions: &[allocations::Function],
+    ) -> Result<(), KernelError> {
+        let pid = target.pid();
+        let slot = self.slot(target).ok_or(KernelError::NoSuchProcess { pid })?;
+        let allocations = self.sources.allocations.as_mut().ok_or(KernelError::NoAllocations)?;
+        allocations
+            .track(slot, pid, file, functions)
+            .map_err(|error| KernelError::Breakpoints { pid, error })
+    }
+
+    /// Allocations of all targets that were sampled or freed since the last call.
+    pub fn drain_allocations(&mut self) -> Vec<Allocation> {
+        let targets = &self.targets;
+        let allocations = self.sources.allocations.as_mut();
+        allocations
+            .map_or_else(Vec::new, |allocations| allocations.drain(|slot, tgid| targets.pid_of(slot, tgid)))
+    }
+
+    /// How allocations are probed, and one of how many bytes is sampled now; absent without the program.
+    pub fn allocation_sampling(&self) -> Option<(&'static str, u64)> {
+        let allocations = self.sources.allocations.as_ref()?;
+        Some((allocations.hook(), allocations.period()))
     }
 
     /// What happened to targets as processes since the last call.

@@ -6,6 +6,7 @@ use aya::maps::{PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FExit, PerfEvent, ProgramError, TracePoint};
 use aya::{Btf, Ebpf};
 
+use super::allocations::Allocations;
 use super::features::{self, Feature, Features, Refusal, State};
 use super::growth::Growth;
 use super::lifecycle::Lifecycle;
@@ -20,6 +21,7 @@ pub(super) struct Sources {
     pub(super) mapped: Option<MappedMap>,
     pub(super) growth: Option<Growth>,
     pub(super) lifecycle: Option<Lifecycle>,
+    pub(super) allocations: Option<Allocations>,
 }
 
 /// A hook that was attached, and what it costs whom.
@@ -32,6 +34,8 @@ const FEXIT: &str = "fexit on syscall entry functions";
 const SYSCALL_TRACEPOINTS: &str = "syscalls:sys_exit_* tracepoints";
 const SYS_EXIT: &str = "tp_btf/sys_exit";
 
+const ALLOCATIONS_COST: &str = "touches the target: breakpoints in its allocator's code, 1 to 3 µs each call of it, none elsewhere; the kernel takes them out again";
+
 /// The calls that change the memory map, and those that wait on a futex.
 const MAPPING_CALLS: [&str; 6] = ["mmap", "munmap", "mremap", "brk", "mprotect", "madvise"];
 const FUTEX_CALLS: [&str; 4] = ["futex", "futex_wait", "futex_waitv", "restart_syscall"];
@@ -39,6 +43,7 @@ const FUTEX_CALLS: [&str; 4] = ["futex", "futex_wait", "futex_waitv", "restart_s
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
+    object: &[u8],
     options: &KernelOptions,
 ) -> Result<(Sources, Features), KernelError> {
     let mut features = Features::default();
@@ -47,7 +52,27 @@ pub(super) fn attach(
         state: State::On { hook: "iter.s/task", cost: "nothing between censuses" },
         refused: Vec::new(),
     });
-    let mut sources = Sources { waits: None, exact_waits: None, mapped: None, growth: None, lifecycle: None };
+    let mut sources = Sources {
+        waits: None,
+        exact_waits: None,
+        mapped: None,
+        growth: None,
+        lifecycle: None,
+        allocations: None,
+    };
+    // First, while all maps are there to be found.
+    let mut refused = Vec::new();
+    let state = match options.allocations {
+        None => State::Off { how: "ask for it with --allocations" },
+        Some(sample_bytes) => {
+            sources.allocations = Allocations::load(ebpf, object, sample_bytes, &mut refused)?;
+            match &sources.allocations {
+                Some(allocations) => State::On { hook: allocations.hook(), cost: ALLOCATIONS_COST },
+                None => State::Unavailable { instead: "allocations are not tracked" },
+            }
+        }
+    };
+    let allocations = Feature { name: "allocations", state, refused };
 
     let mut refused = Vec::new();
     let state = if options.waits || options.exact {
@@ -115,6 +140,7 @@ pub(super) fn attach(
     }
     features.list.push(Feature { name: "mapped", state: mapped, refused: refused.clone() });
     features.list.push(Feature { name: "exact_waits", state: exact_waits, refused });
+    features.list.push(allocations);
     Ok((sources, features))
 }
 

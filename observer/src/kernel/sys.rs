@@ -1,8 +1,13 @@
-//! The system calls that aya has no door to: an iterator over one process, a sampled event whose period changes.
+//! The system calls that aya has no door to: an iterator over one process, a sampled event whose period changes,
+//! breakpoints of one process for many functions at once.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use aya_obj::generated::bpf_insn;
+
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
@@ -64,6 +69,117 @@ pub fn link_task_iter(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<O
 /// Starts one pass of a linked iterator; reading the file runs it.
 pub fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     bpf(BPF_ITER_CREATE, &IterCreate { link: link.as_raw_fd().cast_unsigned(), flags: 0 })
+}
+
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
+
+/// `union bpf_attr` as `BPF_PROG_LOAD` reads it.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramLoad {
+    kind: u32,
+    instructions_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
+}
+
+/// `union bpf_attr` as `BPF_LINK_CREATE` reads it for probes of many functions of a file.
+#[repr(C)]
+#[derive(Default)]
+struct LinkFunctions {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    link_flags: u32,
+    path: u64,
+    offsets: u64,
+    reference_counters: u64,
+    cookies: u64,
+    count: u32,
+    flags: u32,
+    pid: u32,
+    padding: u32,
+}
+
+/// How a program sits on functions of user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probes {
+    /// At the beginning, and at the return where it says so there (Linux 6.13).
+    Session,
+    /// At the beginning.
+    Entry,
+    /// At the return.
+    Return,
+}
+
+impl Probes {
+    fn attach_type(self) -> u32 {
+        if self == Self::Session { BPF_TRACE_UPROBE_SESSION } else { BPF_TRACE_UPROBE_MULTI }
+    }
+}
+
+/// Loads a program for probes of this kind; with the verifier's words where it is refused.
+///
+/// All that the instructions refer to is resolved.
+pub fn load_probe(
+    instructions: &[bpf_insn],
+    license: &CStr,
+    probes: Probes,
+    verbose: bool,
+) -> Result<OwnedFd, (io::Error, String)> {
+    let mut log = vec![0u8; if verbose { 1 << 20 } else { 0 }];
+    let mut attributes = ProgramLoad {
+        kind: BPF_PROG_TYPE_KPROBE,
+        instructions_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        name: *b"allocation\0\0\0\0\0\0",
+        expected_attach_type: probes.attach_type(),
+        ..Default::default()
+    };
+    if verbose {
+        (attributes.log_level, attributes.log_size) = (1, log.len() as u32);
+        attributes.log = log.as_mut_ptr() as u64;
+    }
+    bpf(BPF_PROG_LOAD, &attributes).map_err(|error| {
+        let words = log.split(|&byte| byte == 0).next().unwrap_or_default();
+        (error, String::from_utf8_lossy(words).into_owned())
+    })
+}
+
+/// Puts a program on functions of the file at `path`, by their offsets in it, in one process only (by its pid in
+/// our PID namespace). The kernel takes the breakpoints out when the link is closed, however that comes about.
+pub fn link_functions(
+    program: BorrowedFd<'_>,
+    probes: Probes,
+    path: &CStr,
+    functions: &[(u64, u64)],
+    pid: u32,
+) -> io::Result<OwnedFd> {
+    let (offsets, cookies): (Vec<u64>, Vec<u64>) = functions.iter().copied().unzip();
+    let attributes = LinkFunctions {
+        program: program.as_raw_fd().cast_unsigned(),
+        attach_type: probes.attach_type(),
+        path: path.as_ptr() as u64,
+        offsets: offsets.as_ptr() as u64,
+        cookies: cookies.as_ptr() as u64,
+        count: offsets.len() as u32,
+        flags: if probes == Probes::Return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+        pid,
+        ..Default::default()
+    };
+    bpf(BPF_LINK_CREATE, &attributes)
 }
 
 const PERF_TYPE_SOFTWARE: u32 = 1;

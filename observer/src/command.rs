@@ -11,7 +11,7 @@ mod style;
 
 use thiserror::Error;
 
-use crate::config::units::duration as parse_duration;
+use crate::config::units::{duration as parse_duration, sample_bytes as parse_sample_bytes};
 use crate::observe::KernelSource;
 use crate::tell::report::escape::harmful;
 

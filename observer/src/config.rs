@@ -57,6 +57,8 @@ pub struct Config {
     pub forget_after: Duration,
     pub ebpf: bool,
     pub exact: bool,
+    /// Track allocations, one of so many bytes.
+    pub allocations: Option<u64>,
     pub sites: usize,
     pub history: Option<Store>,
     /// What they link to is the daemon's to say.
@@ -130,12 +132,23 @@ impl Config {
             forget_after,
             ebpf: raw.sampling.ebpf.unwrap_or(true),
             exact: raw.sampling.exact.unwrap_or(false),
+            allocations: allocations(&raw.sampling)?,
             sites,
             history: store(&raw.history)?,
             alerts: alerts::options(&raw.alerts)?,
             log: log(&raw.log)?,
         })
     }
+}
+
+fn allocations(raw: &Sampling) -> Result<Option<u64>, ConfigError> {
+    let sample = raw.allocation_sample.as_deref().map_or(Ok(512 << 10), units::sample_bytes);
+    let sample = sample.map_err(|message| wrong("sampling.allocation_sample", message))?;
+    let wanted = raw.allocations.unwrap_or(false);
+    if wanted && raw.ebpf == Some(false) {
+        return Err(wrong("sampling.allocations", "needs eBPF: leave sampling.ebpf on".to_owned()));
+    }
+    Ok(wanted.then_some(sample))
 }
 
 /// The file as it is written.

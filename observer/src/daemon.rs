@@ -169,6 +169,7 @@ impl Daemon {
             _ => None,
         };
         let common = Arc::new(Common {
+            allocations: config.allocations,
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
             kernel,
@@ -350,7 +351,7 @@ fn metrics_options(config: &Config) -> metrics::Options {
 }
 
 /// What only a start can set.
-fn fixed(config: &Config) -> [(&'static str, String); 7] {
+fn fixed(config: &Config) -> [(&'static str, String); 8] {
     [
         ("web.listen", config.listen.join(",")),
         ("web.config_file", format!("{:?}", config.web_config_file)),
@@ -358,6 +359,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 7] {
         ("web.telemetry_path", config.telemetry_path.clone()),
         ("web.max_requests", config.max_requests.to_string()),
         ("sampling.ebpf or sampling.exact", format!("{} {}", config.ebpf, config.exact)),
+        ("sampling.allocations or sampling.allocation_sample", format!("{:?}", config.allocations)),
         ("history", format!("{:?}", config.history)),
     ]
 }
@@ -375,7 +377,8 @@ fn load_kernel(config: &Config) -> KernelSource {
     if !config.ebpf {
         return KernelSource::Off;
     }
-    let options = KernelOptions { exact: config.exact, ..KernelOptions::default() };
+    let options =
+        KernelOptions { exact: config.exact, allocations: config.allocations, ..KernelOptions::default() };
     let loaded = SharedKernel::load(&options).map_err(|error| degrade::kernel(&error));
     if let Err(degraded) = &loaded {
         tracing::warn!("{} ({})", degraded.reason, degraded.remedy);

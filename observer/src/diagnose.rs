@@ -5,6 +5,7 @@
 //! stays small; [`diagnose`] may be called at any time, costs about a millisecond for a thousand groups, and says the
 //! same for the same samples.
 
+mod allocated;
 mod attribution;
 mod call;
 mod cause;
@@ -28,7 +29,9 @@ pub use memory::MemoryTrend;
 pub use verdict::diagnose;
 
 pub use crate::sample::Deadlock;
-use crate::sample::{Degraded, Group, GrowthSite, Losses, Mapped, Place, TargetInfo, Waits};
+use crate::sample::{
+    AllocationSite, Allocations, Degraded, Group, GrowthSite, Losses, Mapped, Place, TargetInfo, Waits,
+};
 
 /// Version of the JSON document: fields are added, never changed.
 pub const SCHEMA: &str = "observer.diagnosis/1";
@@ -65,6 +68,12 @@ pub struct Diagnosis {
     /// The largest groups that are not to blame, and why not.
     pub not_the_cause: Vec<Bystander>,
     pub growth_sites: Vec<GrowthSite>,
+    /// What the target's own allocator handed out and did not get back, where that is tracked: all of it, without
+    /// sites, and by site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Allocations>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocation_sites: Vec<AllocationSite>,
     /// Page faults and address space over the window.
     pub growth: Option<GrowthTotals>,
     /// Futex waits that ended in the window; absent without eBPF.

@@ -161,7 +161,7 @@ impl Kernel {
             .map_max_entries("EVENTS", options.lifecycle_ring_bytes)
             // Rings that nobody will fill are made as small as they can be.
             .map_max_entries("FAULTS", if options.growth { options.growth_ring_bytes } else { 4096 })
-            .map_max_entries("ALLOCATIONS", if options.allocations.is_some() { 4 << 20 } else { 4096 })
+            .map_max_entries("ALLOCATIONS", if options.allocations.is_some() { 8 << 20 } else { 4096 })
             .map_max_entries("ALLOCATION_FREES", if options.allocations.is_some() { 1 << 20 } else { 4096 })
             .map_max_entries("ALLOCATION_LIVE", if options.allocations.is_some() { MAX_LIVE } else { 1 })
             .map_max_entries("ALLOCATION_PENDING", if options.allocations.is_some() { 4096 } else { 1 })
@@ -315,9 +315,7 @@ impl Kernel {
         let pid = target.pid();
         let slot = self.slot(target).ok_or(KernelError::NoSuchProcess { pid })?;
         let allocations = self.sources.allocations.as_mut().ok_or(KernelError::NoAllocations)?;
-        allocations
-            .track(slot, pid, file, functions)
-            .map_err(|error| KernelError::Breakpoints { pid, error })
+        allocations.track(slot, pid, file, functions).map_err(|error| KernelError::Breakpoints { pid, error })
     }
 
     /// Allocations of all targets that were sampled or freed since the last call.

@@ -3,6 +3,7 @@
 //! Reads through `collect` and `kernel`; gives samples. Costs what its parts cost; what is dear (following
 //! the heap of a growing group) is done only so often that it stays under one per cent of one core.
 
+mod allocations;
 pub mod check;
 pub mod degrade;
 mod goroutines;
@@ -50,6 +51,8 @@ pub struct Options {
     pub growth: bool,
     /// Follow the heap of groups in a snapshot whatever it costs.
     pub retained: bool,
+    /// Track allocations, one of so many bytes, by breakpoints in the target's allocator: touches the target.
+    pub allocations: Option<u64>,
 }
 
 /// The target has exited: what was seen until then stands.

@@ -30,6 +30,9 @@ pub struct Sample {
     pub waits: Option<Waits>,
     /// Memory that grew, by the stack that first touched it; absent without eBPF.
     pub growth: Option<Growth>,
+    /// What the target's own allocator handed out and did not get back; absent where that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Allocations>,
     /// Circles of threads that wait for each other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deadlocks: Vec<Deadlock>,
@@ -414,6 +417,46 @@ pub struct GrowthSite {
     /// There are more frames above: the stack is deeper than what was copied of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+/// Allocations of the target's own allocator since they are tracked, estimated from samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Allocations {
+    /// Which allocators: `libc.so.6`.
+    pub allocators: Vec<String>,
+    /// How their calls are seen: `uprobe session`.
+    pub hook: String,
+    /// One of so many bytes is sampled now, on average.
+    pub sample_bytes: u64,
+    /// Tracked for so long.
+    pub since_seconds: f64,
+    pub allocated_bytes: u64,
+    /// Not freed yet.
+    pub live_bytes: u64,
+    /// Allocations that were sampled.
+    pub samples: u64,
+    /// Those of them that were freed.
+    pub frees: u64,
+    /// Those with the most live bytes first.
+    pub sites: Vec<AllocationSite>,
+}
+
+/// A stack that allocated what is not freed yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationSite {
+    pub id: GroupId,
+    /// From the caller of the allocator outward.
+    pub frames: Arc<[Frame]>,
+    pub live_bytes: u64,
+    /// One standard error of `live_bytes`.
+    pub error_bytes: u64,
+    /// Samples that `live_bytes` rests on.
+    pub live_samples: u64,
+    /// Growth of the live bytes over the second half of the time.
+    pub growth_bytes_per_second: f64,
+    pub allocated_bytes: u64,
+    pub samples: u64,
+    pub frees: u64,
 }
 
 /// Bytes of address space that changed hands, by call.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::outcome::{self, FailOn, Format};
 use super::record::{self, Recorder};
-use super::{Usage, parse_duration};
+use super::{Usage, parse_duration, parse_sample_bytes};
 use crate::diagnose::{Diagnosis, History, diagnose};
 use crate::observe::{Exited, Observer, Options};
 use crate::sample::Sample;
@@ -50,6 +50,13 @@ pub struct Arguments {
     /// Count every futex wait and every byte mapped; slows each syscall of the whole machine
     #[arg(long, conflicts_with = "no_ebpf")]
     exact: bool,
+    /// Name what is allocated and not freed (malloc and its like). Touches the process: breakpoints in its
+    /// allocator's code, 1 to 3 µs each call of it; the kernel takes them out at the end
+    #[arg(long, conflicts_with = "no_ebpf")]
+    allocations: bool,
+    /// Sample one allocation in so many bytes
+    #[arg(long, value_name = "BYTES", default_value = "512KiB", value_parser = parse_sample_bytes)]
+    allocation_sample: u64,
     /// Do not load eBPF, also where it works
     #[arg(long)]
     no_ebpf: bool,
@@ -70,7 +77,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     check(arguments)?;
     let pid = find::find(&arguments.target)?;
-    let options = Options { exact: arguments.exact, growth: true, retained: true };
+    let options = Options {
+        exact: arguments.exact,
+        growth: true,
+        retained: true,
+        allocations: arguments.allocations.then_some(arguments.allocation_sample),
+    };
     let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

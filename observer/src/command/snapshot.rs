@@ -52,7 +52,12 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let pid = find::find(&arguments.target)?;
-    let options = Options { exact: false, growth: arguments.growth.is_some(), retained: arguments.retained };
+    let options = Options {
+        exact: false,
+        growth: arguments.growth.is_some(),
+        retained: arguments.retained,
+        allocations: None,
+    };
     let mut observer = Observer::attach(pid, &options, super::kernel_source(arguments.no_ebpf))?;
     if let Some(time) = arguments.growth {
         watch(&mut observer, time);

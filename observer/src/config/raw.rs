@@ -40,6 +40,8 @@ pub struct Sampling {
     pub forget_after: Option<String>,
     pub ebpf: Option<bool>,
     pub exact: Option<bool>,
+    pub allocations: Option<bool>,
+    pub allocation_sample: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -206,6 +208,8 @@ impl Raw {
                 forget_after: sampling.forget_after.or(below.sampling.forget_after),
                 ebpf: sampling.ebpf.or(below.sampling.ebpf),
                 exact: sampling.exact.or(below.sampling.exact),
+                allocations: sampling.allocations.or(below.sampling.allocations),
+                allocation_sample: sampling.allocation_sample.or(below.sampling.allocation_sample),
             },
             metrics: Metrics { sites: metrics.sites.or(below.metrics.sites) },
             history: History {

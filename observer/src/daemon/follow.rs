@@ -41,6 +41,8 @@ pub struct Common {
     /// Where history is kept on disk.
     pub store: Option<Store>,
     pub pace: Pace,
+    /// Track allocations, one of so many bytes.
+    pub allocations: Option<u64>,
 }
 
 /// How often targets are looked at; may change while they are.
@@ -183,7 +185,7 @@ fn follow(
     messages: &Receiver<Message>,
     phase: &Mutex<Phase>,
 ) -> Phase {
-    let options = Options { exact: false, growth: true, retained: true };
+    let options = Options { exact: false, growth: true, retained: true, allocations: common.allocations };
     let observer = match Observer::attach(pid, &options, common.kernel.clone()) {
         Ok(observer) => observer,
         Err(error) => return Phase::Refused(error_line(&error)),

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sample::{Deadlock, Degraded, Group, GroupId, Growth, Losses, Memory, Sample, Totals, Waits};
+use crate::sample::{
+    Allocations, Deadlock, Degraded, Group, GroupId, Growth, Losses, Memory, Sample, Totals, Waits,
+};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,6 +128,7 @@ pub struct History {
     totals: Totals,
     waits: Option<Waits>,
     deadlocks: Vec<Deadlock>,
+    allocations: Option<Allocations>,
 }
 
 impl History {
@@ -156,7 +159,17 @@ impl History {
             self.first_at = sample.at_seconds;
         }
         let Sample {
-            at_seconds, generation, memory, groups, totals, waits, growth, deadlocks, degraded, ..
+            at_seconds,
+            generation,
+            memory,
+            groups,
+            totals,
+            waits,
+            growth,
+            deadlocks,
+            degraded,
+            allocations,
+            ..
         } = sample;
         self.generation = generation;
         self.memory.push(MemoryPoint { at: at_seconds, memory });
@@ -168,6 +181,7 @@ impl History {
         self.totals = totals;
         self.waits = waits.or(self.waits.take());
         self.growth = growth.or(self.growth.take());
+        self.allocations = allocations.or(self.allocations.take());
         self.deadlocks = deadlocks;
         self.deadlocks.truncate(DEADLOCKS);
         self.degraded = degraded;
@@ -234,6 +248,11 @@ impl History {
         &self.degraded
     }
 
+    /// What the target's allocator handed out and did not get back, where that is tracked.
+    pub fn allocations(&self) -> Option<&Allocations> {
+        self.allocations.as_ref()
+    }
+
     pub fn growth(&self) -> Option<&Growth> {
         self.growth.as_ref()
     }
@@ -267,6 +286,7 @@ impl History {
         self.points = 0;
         self.samples = 0;
         self.growth = None;
+        self.allocations = None;
         self.waits = None;
         self.deadlocks.clear();
     }

@@ -2,6 +2,7 @@
 //!
 //! Takes a [`History`], gives a [`Diagnosis`]. Evidence or silence: what cannot be said yet is a verdict of its own.
 
+use super::allocated;
 use super::attribution::{self, Holding};
 use super::call;
 use super::cause::{self, Cluster, Suspect, Tie};
@@ -61,6 +62,7 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
             duration(history.window_seconds())
         ));
     }
+    let (allocations, allocation_sites) = allocated::parts(history.allocations());
     let mut diagnosis = Diagnosis {
         schema: SCHEMA.to_owned(),
         target: target.clone(),
@@ -75,6 +77,8 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
         culprits,
         not_the_cause: findings.bystanders(),
         growth_sites,
+        allocations,
+        allocation_sites,
         growth: history.growth().map(|growth| GrowthTotals {
             page_faults: growth.page_faults,
             sample_period: growth.sample_period,
@@ -403,6 +407,7 @@ fn sentences(
                         .risen(memory.live_slope_bytes_per_second * diagnosis.window_seconds)
                         .unwrap_or_default()
                 }
+                None if let Some(words) = allocated::sentence(diagnosis) => words,
                 None => match leader {
                     Some(leader) => format!(
                         "No group of blocked goroutines or threads explains it; {} of it was first touched by {} ({}).",

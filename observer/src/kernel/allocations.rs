@@ -251,11 +251,9 @@ fn choose(function: &aya_obj::Function, refused: &mut Vec<Refusal>) -> Option<(O
                 log::debug!("{hook}: {words}");
                 (format!("the kernel does not load it: {error}"), error.raw_os_error())
             })
-            .and_then(|program| {
-                match known(program.as_fd(), probes) {
-                    Ok(()) => Ok(program),
-                    Err(error) => Err((format!("BPF_LINK_CREATE: {error}"), error.raw_os_error())),
-                }
+            .and_then(|program| match known(program.as_fd(), probes) {
+                Ok(()) => Ok(program),
+                Err(error) => Err((format!("BPF_LINK_CREATE: {error}"), error.raw_os_error())),
             });
         match loaded {
             Ok(program) => return Some((program, probes == Probes::Session)),

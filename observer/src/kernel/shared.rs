@@ -3,14 +3,23 @@
 //! Nothing that is done under the lock waits for a target: a census walks the kernel's own structures, and the
 //! memory of processes is read elsewhere. So a target that hangs in the kernel holds up nobody else.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::allocations::{Allocation, Function};
 use super::{Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle};
 use crate::sample::{Degraded, Losses, Mapped, Waits};
+
+/// Sampled allocations that wait for their follower: a copied stack each.
+const MAX_WAITING: usize = 1 << 13;
 
 /// The object, and what it offers here.
 pub struct SharedKernel {
     kernel: Mutex<Kernel>,
+    /// Sampled allocations that nobody has taken yet, by pid.
+    allocations: Mutex<HashMap<u32, Vec<Allocation>>>,
+    not_taken: Mutex<u64>,
     degraded: Vec<Degraded>,
 }
 
@@ -18,7 +27,12 @@ impl SharedKernel {
     pub fn load(options: &KernelOptions) -> Result<Arc<Self>, KernelError> {
         let kernel = Kernel::load(options)?;
         let degraded = kernel.features().degraded();
-        Ok(Arc::new(Self { kernel: Mutex::new(kernel), degraded }))
+        Ok(Arc::new(Self {
+            kernel: Mutex::new(kernel),
+            allocations: Mutex::default(),
+            not_taken: Mutex::default(),
+            degraded,
+        }))
     }
 
     /// What this kernel does not offer, and why.
@@ -40,7 +54,28 @@ impl SharedKernel {
 
     /// Sampled page faults of all targets since the last call. To be called several times a second.
     pub fn drain_faults(&self) -> Vec<Fault> {
-        self.lock().drain_faults()
+        let mut kernel = self.lock();
+        let allocations = kernel.drain_allocations();
+        let faults = kernel.drain_faults();
+        drop(kernel);
+        if !allocations.is_empty() {
+            self.put_by(allocations);
+        }
+        faults
+    }
+
+    fn put_by(&self, allocations: Vec<Allocation>) {
+        let mut waiting = self.allocations.lock().unwrap_or_else(PoisonError::into_inner);
+        for allocation in allocations {
+            let queue = waiting.entry(allocation.pid()).or_default();
+            if queue.len() < MAX_WAITING {
+                queue.push(allocation);
+            } else {
+                // Its free, if it comes, is that of a block that is not known. A free that is lost counts as a leak,
+                // which the next use of its address ends.
+                *self.not_taken.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            }
+        }
     }
 
     /// What happened to targets as processes since the last call.
@@ -50,7 +85,12 @@ impl SharedKernel {
 
     /// What the programs could not keep since the last call, all targets together.
     pub fn losses(&self) -> Losses {
-        self.lock().losses()
+        let mut losses = self.lock().losses();
+        let not_taken = std::mem::take(&mut *self.not_taken.lock().unwrap_or_else(PoisonError::into_inner));
+        if not_taken > 0 {
+            losses.insert("allocations_not_taken".to_owned(), not_taken);
+        }
+        losses
     }
 
     /// Every step leaves the object as it must be, also one that panics.
@@ -86,6 +126,22 @@ impl Seat {
         self.kernel.lock().copy_deep_stacks(&self.target)
     }
 
+    /// Puts breakpoints on functions of the target's allocator, until the seat is dropped.
+    pub fn track_allocations(&self, file: &Path, functions: &[Function]) -> Result<(), KernelError> {
+        self.kernel.lock().track_allocations(&self.target, file, functions)
+    }
+
+    /// Allocations of the target that were sampled or freed, and drained since the last call.
+    pub fn allocations(&self) -> Vec<Allocation> {
+        let mut waiting = self.kernel.allocations.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&self.target.pid()).unwrap_or_default()
+    }
+
+    /// How allocations are probed, and one of how many bytes is sampled now; absent without the program.
+    pub fn allocation_sampling(&self) -> Option<(&'static str, u64)> {
+        self.kernel.lock().allocation_sampling()
+    }
+
     /// One page fault of so many is sampled now; absent without the program.
     pub fn sample_period(&self) -> Option<u64> {
         self.kernel.lock().sample_period()
@@ -95,5 +151,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.kernel.lock().remove_target(&self.target);
+        self.allocations();
     }
 }

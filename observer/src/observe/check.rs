@@ -160,19 +160,23 @@ fn memory_limit() -> Finding {
 
 /// Loads the object for real, and says of each source which hook was chosen.
 fn ebpf() -> Vec<Finding> {
-    let kernel = match Kernel::load(&KernelOptions::default()) {
-        Ok(kernel) => kernel,
-        Err(error) => {
-            let degraded = super::degrade::kernel(&error);
-            return vec![Finding::degraded("ebpf", degraded.reason, degraded.remedy)];
-        }
-    };
+    let kernel =
+        match Kernel::load(&KernelOptions { allocations: Some(512 << 10), ..KernelOptions::default() }) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                let degraded = super::degrade::kernel(&error);
+                return vec![Finding::degraded("ebpf", degraded.reason, degraded.remedy)];
+            }
+        };
     kernel.features().list.iter().map(feature).collect()
 }
 
 fn feature(feature: &Feature) -> Finding {
     let what = format!("ebpf {}", feature.name.replace('_', " "));
     match &feature.state {
+        HookState::On { hook, cost } if feature.name == "allocations" => {
+            Finding::good(&what, format!("{hook}, only with --allocations ({cost}){}", refused(feature)))
+        }
         HookState::On { hook, cost } => Finding::good(&what, format!("{hook} ({cost}){}", refused(feature))),
         HookState::Off { how } => Finding::good(&what, format!("off ({how}){}", refused(feature))),
         HookState::Unavailable { instead } => {

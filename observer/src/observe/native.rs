@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::allocations::Allocating;
 use super::goroutines::Goroutines;
 use super::{Exited, KernelSource, Options, degrade};
 use crate::collect::growth::{GrowthReader, Seen, Touch};
@@ -33,6 +34,7 @@ pub struct Native {
     degraded: Vec<Degraded>,
     threads: ThreadReader,
     growth: Option<GrowthReader>,
+    allocations: Allocating,
     /// More of each stack is copied than at first.
     deep: bool,
 }
@@ -60,6 +62,10 @@ impl Native {
                 )
             })
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
+        let allocations = match options.allocations {
+            None => Allocating::default(),
+            Some(_) => Allocating::wanted(pid, go, symbols(pid, goroutines)),
+        };
         Self {
             pid,
             maps: MapsDifference::default(),
@@ -70,6 +76,7 @@ impl Native {
             degraded,
             threads: ThreadReader::open(pid, &ThreadOptions { go, go_text }, symbols(pid, goroutines)),
             growth,
+            allocations,
             deep: false,
         }
     }
@@ -88,6 +95,9 @@ impl Native {
     pub fn drain(&mut self) {
         if let Some(kernel) = self.own.clone() {
             self.record(&kernel.drain_faults());
+        }
+        if let Some(seat) = &self.seat {
+            self.allocations.take(seat);
         }
     }
 
@@ -149,6 +159,9 @@ impl Native {
             tell_who_touched(&self.threads, reader, census, &mut sample.groups);
         }
         sample.growth = Some(growth);
+        if let Some(seat) = &self.seat {
+            self.allocations.sample_into(seat, sample);
+        }
         Ok(())
     }
 
@@ -213,6 +226,7 @@ fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedK
                 exact: options.exact,
                 growth: options.growth,
                 waits: options.growth,
+                allocations: options.allocations,
                 ..KernelOptions::default()
             };
             Some(SharedKernel::load(&wanted).map_err(|error| degrade::kernel(&error)))
@@ -252,7 +266,7 @@ fn seen(fault: &Fault) -> Seen<'_> {
     })
 }
 
-fn add(losses: &mut Losses, more: Losses) {
+pub(super) fn add(losses: &mut Losses, more: Losses) {
     for (name, count) in more {
         *losses.entry(name).or_default() += count;
     }

@@ -3,6 +3,7 @@
 //! Renderers take data and give a string; none reads a clock, a file or the environment. Whatever came from the
 //! target (names, paths, reasons) goes through [`escape`] before a terminal sees it.
 
+mod allocated;
 pub mod escape;
 pub mod folded;
 pub mod html;

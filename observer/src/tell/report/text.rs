@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::allocated;
 use super::escape::escape;
 use super::names;
 use super::{Snapshot, Style};
@@ -60,6 +61,7 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
         let period = diagnosis.growth.as_ref().map_or(0, |growth| growth.sample_period);
         page.lines("first touched", &growth_sites(&diagnosis.growth_sites, period));
     }
+    page.lines("not freed", &allocated::lines(diagnosis));
     page.lines("kernel", &kernel_words(diagnosis));
     let steady: Vec<String> = diagnosis.not_the_cause.iter().map(bystander).collect();
     page.lines("not the cause", &steady);
@@ -325,7 +327,7 @@ fn bystander(bystander: &Bystander) -> String {
     format!("{} x {}{at} ({}{held})", count(group.count), reason(group), bystander.why)
 }
 
-fn frame_words(frame: &Frame) -> String {
+pub(super) fn frame_words(frame: &Frame) -> String {
     let position = site::file_line(frame.file.as_deref(), frame.line);
     if position.is_empty() { site::name(frame) } else { format!("{} {position}", site::name(frame)) }
 }

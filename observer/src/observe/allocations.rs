@@ -1,0 +1,162 @@
+//! Tracking the allocations of one target: finds its allocator, has the kernel put breakpoints there, keeps count.
+
+use crate::collect::allocations::{AllocationReader, Made, provider};
+use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
+use crate::kernel::{Allocation, Seat};
+use crate::sample::{Degraded, Sample};
+use crate::symbol::Symbolizer;
+use crate::target::maps;
+
+use super::native::add;
+
+/// Looks for an allocator: a program that has only just started has not loaded its libraries yet.
+const TRIES: u8 = 10;
+
+/// Nothing, where it is not asked for.
+#[derive(Default)]
+pub struct Allocating {
+    wanted: Option<Wanted>,
+    tracked: Option<Tracked>,
+    /// Why it is not tracked.
+    refused: Option<Degraded>,
+}
+
+struct Wanted {
+    pid: u32,
+    go: bool,
+    symbols: Box<dyn Symbolizer>,
+    tries: u8,
+}
+
+impl Allocating {
+    pub fn wanted(pid: u32, go: bool, symbols: Box<dyn Symbolizer>) -> Self {
+        Self { wanted: Some(Wanted { pid, go, symbols, tries: 0 }), ..Self::default() }
+    }
+
+    /// Takes what was drained.
+    pub fn take(&mut self, seat: &Seat) {
+        if let Some(tracked) = &mut self.tracked {
+            tracked.take(seat);
+        }
+    }
+
+    pub fn sample_into(&mut self, seat: &Seat, sample: &mut Sample) {
+        if let Some(wanted) = self.wanted.take() {
+            self.begin(seat, wanted);
+        }
+        sample.degraded.extend(self.refused.clone());
+        if let Some(tracked) = &mut self.tracked {
+            tracked.sample_into(seat, sample);
+        }
+    }
+
+    fn begin(&mut self, seat: &Seat, mut wanted: Wanted) {
+        match Tracked::probe(wanted.pid, wanted.go, seat) {
+            Ok(allocators) => {
+                self.refused = None;
+                self.tracked = Some(Tracked::new(wanted.pid, wanted.go, allocators, wanted.symbols));
+            }
+            Err(why) => {
+                self.refused = Some(why);
+                wanted.tries += 1;
+                self.wanted = (wanted.tries < TRIES).then_some(wanted);
+            }
+        }
+    }
+}
+
+struct Tracked {
+    reader: AllocationReader,
+    allocators: Vec<String>,
+    /// What it does not cover.
+    degraded: Vec<Degraded>,
+}
+
+impl Tracked {
+    /// From here on the target's allocator has breakpoints, until the seat is given up.
+    fn probe(pid: u32, go: bool, seat: &Seat) -> Result<Vec<String>, Degraded> {
+        if seat.allocation_sampling().is_none() {
+            return Err(degraded(
+                "this kernel offers no way to sample allocations".to_owned(),
+                "needs Linux 6.6 with CONFIG_UPROBES, CAP_BPF and CAP_PERFMON; `observer doctor` says what was refused",
+            ));
+        }
+        let maps = maps::read(pid).unwrap_or_default();
+        let providers = provider::find(pid, &maps);
+        if providers.is_empty() && go {
+            return Err(degraded(
+                "Go has its own allocator, which is not tracked, and this program has no C code with one"
+                    .to_owned(),
+                "what goroutines keep is in the report anyway",
+            ));
+        }
+        if providers.is_empty() {
+            return Err(degraded(
+                "no malloc was found: the program is static and stripped, or its allocator has another name"
+                    .to_owned(),
+                "keep the symbols of static programs (do not strip them)",
+            ));
+        }
+        let mut allocators = Vec::new();
+        for provider in &providers {
+            seat.track_allocations(&provider.module.path(), &provider.functions)
+                .map_err(|error| degraded(error.to_string(), "`observer doctor` says what is missing"))?;
+            allocators.push(provider.module.name.clone());
+        }
+        tracing::warn!(
+            pid,
+            allocator = allocators.join(", "),
+            "--allocations touches the process: breakpoints in its allocator's code, in its memory alone, 1 to 3 µs each \
+             call; the kernel takes them out at the end, however that comes"
+        );
+        Ok(allocators)
+    }
+
+    fn new(pid: u32, go: bool, allocators: Vec<String>, symbols: Box<dyn Symbolizer>) -> Self {
+        let degraded = go.then(|| {
+            degraded(
+                "Go has its own allocator: only what its C code allocates is tracked".to_owned(),
+                "what goroutines keep is in the report anyway",
+            )
+        });
+        Self {
+            reader: AllocationReader::new(pid, symbols, Box::new(CallFrames::new(pid))),
+            allocators,
+            degraded: degraded.into_iter().collect(),
+        }
+    }
+
+    fn take(&mut self, seat: &Seat) {
+        for allocation in seat.allocations() {
+            match allocation {
+                Allocation::Made(made) => self.reader.made(&Made {
+                    address: made.address,
+                    time: made.time,
+                    size: made.size,
+                    period: made.period,
+                    registers: Registers { ip: made.ip, sp: made.sp, bp: Some(made.bp) },
+                    stack: &made.stack,
+                }),
+                Allocation::Freed { address, born, .. } => self.reader.freed(address, born),
+            }
+        }
+        self.reader.settle();
+    }
+
+    fn sample_into(&mut self, seat: &Seat, sample: &mut Sample) {
+        self.take(seat);
+        let mut found = self.reader.sample(sample.at_seconds);
+        found.allocators.clone_from(&self.allocators);
+        if let Some((hook, period)) = seat.allocation_sampling() {
+            hook.clone_into(&mut found.hook);
+            found.sample_bytes = period;
+        }
+        add(&mut sample.losses, self.reader.take_losses());
+        sample.degraded.extend(self.degraded.iter().cloned());
+        sample.allocations = Some(found);
+    }
+}
+
+fn degraded(reason: String, remedy: &str) -> Degraded {
+    Degraded { feature: "allocations".to_owned(), reason, remedy: remedy.to_owned() }
+}

@@ -1,0 +1,257 @@
+//! Tracked allocations of real programs: against what they really kept, and without a trace left behind. Needs root,
+//! the eBPF object, Linux 6.6 and a C compiler.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use observer::collect::allocations::provider;
+use observer::observe::{KernelSource, Observer, Options};
+use observer::sample::{AllocationSite, Allocations, Sample};
+use observer::target::maps;
+
+#[path = "support/observer.rs"]
+mod observer_program;
+
+/// A breakpoint.
+const INT3: u8 = 0xcc;
+
+struct Program {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Program {
+    fn start(flags: &[&str], arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("allocator");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/allocator/allocator.c");
+        let compiled = Command::new("cc")
+            .args(["-O2", "-fomit-frame-pointer", "-pthread", "-o"])
+            .arg(&program)
+            .arg(source)
+            .args(flags)
+            .status()
+            .expect("a C compiler (install: cargo xtask setup)");
+        assert!(compiled.success());
+        let mut running = Self::run(Command::new(program).args(arguments));
+        running._directory = Some(directory);
+        running
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let commands = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut program = Self { child, commands, answers, _directory: None };
+        // It has loaded what it needs when it answers.
+        program.ask("");
+        program
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn ask(&mut self, command: &str) -> Vec<u64> {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.split_whitespace().map(|word| word.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn options() -> Options {
+    Options { exact: false, growth: false, retained: false, allocations: Some(64 << 10) }
+}
+
+/// Watches for so long; the last moment, and the losses of all.
+fn watch(observer: &mut Observer, seconds: f64) -> Sample {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let mut losses = observer.sample().unwrap().losses;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(100));
+        observer.drain();
+    }
+    let mut sample = observer.sample().unwrap();
+    for (name, lost) in std::mem::take(&mut sample.losses) {
+        *losses.entry(name).or_default() += lost;
+    }
+    sample.losses = losses;
+    sample
+}
+
+fn allocations(sample: &Sample) -> &Allocations {
+    sample.allocations.as_ref().unwrap_or_else(|| panic!("{:?}", sample.degraded))
+}
+
+/// Live bytes that a function asked for, whatever called it.
+fn live(found: &Allocations, function: &str) -> f64 {
+    let of = |site: &&AllocationSite| site.frames.iter().any(|frame| frame.function.contains(function));
+    found.sites.iter().filter(of).map(|site| site.live_bytes as f64).sum()
+}
+
+#[track_caller]
+fn within(found: f64, truth: f64, share: f64) {
+    assert!((found / truth - 1.0).abs() <= share, "{found:.0} is not {truth:.0} within {share}");
+}
+
+/// The first byte of each function of the allocator, in the memory of a process; those of the file are without
+/// breakpoints.
+fn first_bytes(pid: u32) -> Vec<u8> {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    bytes_of(pid, |_, address, byte| memory.read_exact_at(byte, address).unwrap())
+}
+
+fn stored_bytes(pid: u32) -> Vec<u8> {
+    bytes_of(pid, |(file, offset), _, byte| file.read_exact_at(byte, offset).unwrap())
+}
+
+fn bytes_of(pid: u32, read: impl Fn((&File, u64), u64, &mut [u8])) -> Vec<u8> {
+    let maps = maps::read(pid).unwrap();
+    let providers = provider::find(pid, &maps);
+    assert!(!providers.is_empty());
+    let mut bytes = Vec::new();
+    for provider in &providers {
+        let name = provider.module.name.as_str();
+        for function in &provider.functions {
+            let code = maps.iter().find(|map| {
+                map.executable
+                    && map.path.ends_with(name)
+                    && (map.offset..map.offset + map.len()).contains(&function.offset)
+            });
+            let code = code.expect("its code is mapped");
+            let mut byte = [0];
+            read(
+                (provider.module.file(), function.offset),
+                code.start + function.offset - code.offset,
+                &mut byte,
+            );
+            bytes.push(byte[0]);
+        }
+    }
+    bytes
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_is_kept_is_named_with_its_bytes_and_what_is_given_back_is_not() {
+    let mut program = Program::start(&[], &["3", "60"]);
+    let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+    let before = program.ask("");
+    let sample = watch(&mut observer, 5.0);
+    let after = program.ask("");
+    let found = allocations(&sample);
+    println!("{found:?}\n{:?}", sample.losses);
+    let (small, large) = ((after[0] - before[0]) as f64, (after[1] - before[1]) as f64);
+    within(live(found, "keep_small"), small, 0.15);
+    within(live(found, "keep_large"), large, 0.15);
+    // The healthy churn beside it is large, and nothing of it stays.
+    assert!(found.allocated_bytes as f64 > 2.0 * (small + large), "{found:?}");
+    assert!(live(found, "churn") < 0.01 * (small + large), "{found:?}");
+    assert!(found.frees > 0 && found.allocators == ["libc.so.6"]);
+    assert!(found.sites[0].growth_bytes_per_second > 0.0);
+    let lost = |name: &str| sample.losses.get(name).copied().unwrap_or(0);
+    assert!(lost("allocations_free_ring_full") + lost("allocations_live_full") == 0, "{:?}", sample.losses);
+    let main = found.sites[0].frames.iter().any(|frame| frame.function.contains("start_thread"));
+    assert!(main, "a whole stack, without frame pointers: {:?}", found.sites[0].frames);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_healthy_churn_has_no_live_growth() {
+    let program = Program::start(&[], &["3", "60", "healthy"]);
+    let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+    let sample = watch(&mut observer, 3.0);
+    let found = allocations(&sample);
+    println!("{found:?}");
+    assert!(found.samples > 50, "{found:?}");
+    assert!((found.live_bytes as f64) < 0.01 * found.allocated_bytes as f64, "{found:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_static_program_with_symbols_is_tracked_and_a_stripped_one_says_why_not() {
+    let mut program = Program::start(&["-static"], &["2", "60"]);
+    let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+    let before = program.ask("");
+    let sample = watch(&mut observer, 3.0);
+    let after = program.ask("");
+    within(live(allocations(&sample), "keep_large"), (after[1] - before[1]) as f64, 0.2);
+    let stripped = Program::start(&["-static", "-s"], &["2", "60"]);
+    let mut observer = Observer::attach(stripped.pid(), &options(), KernelSource::Load).unwrap();
+    let sample = observer.sample().unwrap();
+    assert!(sample.allocations.is_none());
+    let said = sample.degraded.iter().find(|degraded| degraded.feature == "allocations").unwrap();
+    assert!(said.reason.contains("static and stripped"), "{said:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_breakpoints_are_in_one_process_only_and_go_again() {
+    let mut program = Program::start(&[], &["4", "60"]);
+    let neighbour = Program::start(&[], &["1", "60"]);
+    let clean = stored_bytes(program.pid());
+    assert_eq!(first_bytes(program.pid()), clean);
+    for _ in 0..20 {
+        let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+        assert!(observer.sample().unwrap().allocations.is_some());
+        assert!(first_bytes(program.pid()).iter().all(|&byte| byte == INT3));
+        assert_eq!(
+            first_bytes(neighbour.pid()),
+            clean,
+            "the neighbour shares the library, not its breakpoints"
+        );
+        drop(observer);
+        assert_eq!(first_bytes(program.pid()), clean);
+    }
+    let before = program.ask("");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(program.ask("") > before, "it runs on");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_breakpoints_go_when_the_observer_is_killed_and_from_a_forked_child() {
+    let mut program = Program::start(&[], &["3", "60"]);
+    let clean = stored_bytes(program.pid());
+    let pid = program.pid().to_string();
+    let mut command =
+        observer_program::observer(&["attach", &pid, "--allocations", "--plain", "--duration", "60s"]);
+    let mut observer = observer_program::Victim::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    wait_until(|| first_bytes(program.pid()).iter().all(|&byte| byte == INT3));
+    // A copy of the memory has the breakpoints too, while it allocates.
+    let child = program.ask("f")[0] as u32;
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Path::new(&format!("/proc/{child}/exe")).exists());
+    observer.0.kill().unwrap();
+    observer.0.wait().unwrap();
+    wait_until(|| first_bytes(program.pid()) == clean);
+    wait_until(|| first_bytes(child) == clean);
+    let before = program.ask("");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(program.ask("") > before, "it runs on");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child as i32), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+}
+
+#[track_caller]
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < end, "it does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

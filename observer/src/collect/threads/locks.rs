@@ -421,3 +421,64 @@ fn unreadable(pid: u32, error: &io::Error) -> Option<Degraded> {
         remedy: "give observer CAP_SYS_PTRACE, or run it as the target's user".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever lies at a futex: no panic, and no owner who is not there unless the stack says that it is a mutex.
+    #[test]
+    fn hostile_words_make_no_owners_up() {
+        let record = |tid| ThreadRecord {
+            tid,
+            namespace_tid: tid + 1000,
+            comm: "t".to_owned(),
+            ..ThreadRecord::default()
+        };
+        let records: Vec<_> = (1..50).map(record).collect();
+        let crowd = Crowd::new(1, Some(&records));
+        let names = [Name::of_operation(futex::WAIT), naming::MUTEX, naming::READ_LOCK, naming::JOIN];
+        let operations = [futex::WAIT, futex::WAIT_BITSET, futex::LOCK_PI, futex::WAITV];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let mut found = 0;
+        for _ in 0..200_000 {
+            // Mostly words that could be meant.
+            let mut word = || match next(8) {
+                0 => 0,
+                1 => next(4) as u32,
+                2 => 1001 + next(60) as u32,
+                3 => 0x8000_0000 | (1001 + next(60) as u32),
+                4 => next(0x400) as u32,
+                5 => 2,
+                6 => 0,
+                _ => next(1 << 32) as u32,
+            };
+            let (before, behind) = ([word(), word(), word(), word()], [(); 12].map(|()| word()));
+            let words = Words::of(&before, &behind);
+            let wait = futex::Wait {
+                reason: operations[next(4) as usize],
+                address: 0x1000,
+                timed: false,
+                expected: if next(2) == 0 { behind[0] } else { 2 },
+                shared: next(2) == 0,
+            };
+            let name = names[next(4) as usize];
+            let Some(lock) = lock(&wait, &words, name, &crowd) else { continue };
+            found += 1;
+            match lock.owner {
+                Owner::Thread(tid) => assert!((1..50).contains(&tid)),
+                Owner::Elsewhere(_) => {
+                    assert!(name.kind != "futex" || wait.reason == futex::LOCK_PI, "{words:?}")
+                }
+                Owner::Unrecorded | Owner::Readers(_) => assert_ne!(name.kind, "futex"),
+            }
+        }
+        assert!(found > 100, "{found} of these were locks by accident or design");
+    }
+}

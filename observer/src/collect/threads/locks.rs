@@ -5,44 +5,32 @@
 //! A wait that is seen to be for no lock is not looked at again. Less than a microsecond a waiter, some 20 µs a holder
 //! that is not itself a known sleeper, and 5 ms once where a circle is seen for the first time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use super::naming::{self, Name};
 use super::tracked::{Sleeper, Tracked};
-use super::unwind::{End, Registers};
-use super::{ThreadReader, ThreadSample, Visit, count, futex, procfs};
+use super::{ThreadReader, ThreadSample, count, futex, procfs};
 use crate::kernel::census::ThreadRecord;
-use crate::sample::{Deadlock, DeadlockedThread, Degraded, Frame, GroupId, Holder};
-use crate::symbol;
+use crate::sample::{Degraded, Frame, GroupId, Holder};
 use crate::target::memory::RemoteMemory;
 
 mod cycles;
+mod deadlocks;
 mod glibc;
+mod holders;
 mod musl;
 mod owners;
 mod words;
 
-use cycles::Circle;
+use deadlocks::Link;
 use glibc::{Held, Rwlock};
-use owners::{Crowd, Person, State};
+use owners::{Crowd, Person};
 use words::Words;
 
 /// Futexes looked at in one sample.
 const MAX_FUTEXES: usize = 1 << 14;
-/// Owners told of in one sample, those that most wait for.
-const MAX_HOLDERS: usize = 256;
-/// Deadlocks told in one sample.
-const MAX_DEADLOCKS: usize = 16;
-/// Threads of one circle that are told with their stacks.
-const MAX_TOLD: usize = 32;
-/// Circles of more threads are not followed.
-const MAX_CIRCLE: usize = 4096;
-/// Between two looks at a circle.
-const SECOND_LOOK: Duration = Duration::from_millis(5);
 
 /// What a thread was found to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +66,6 @@ pub(super) struct Remembered {
     /// Circles that a second look confirmed.
     confirmed: HashSet<Vec<Link>>,
     stacks: HashMap<u32, (Person, Arc<[Frame]>)>,
-}
-
-/// One thread of a circle, in one wait.
-type Link = (u32, u64, u64, u64);
-
-fn link(tid: u32, now: &Tracked) -> Link {
-    (tid, now.started, now.voluntary_switches, now.wait.address)
 }
 
 impl ThreadReader {
@@ -169,197 +150,10 @@ impl ThreadReader {
             }
         }
     }
-
-    /// What is to be told of each owner.
-    fn holders(
-        &mut self,
-        sleepers: &[Sleeper],
-        sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
-    ) -> HashMap<Owner, Holder> {
-        let mut waiters: HashMap<Owner, u64> = HashMap::new();
-        for lock in sleepers.iter().filter_map(|sleeper| sleeper.lock) {
-            *waiters.entry(lock.owner).or_default() += 1;
-        }
-        let mut owners: Vec<(Owner, u64)> = waiters.into_iter().collect();
-        owners.sort_unstable_by_key(|&(owner, waiters)| (std::cmp::Reverse(waiters), owner));
-        let mut stacks = HashMap::new();
-        let mut mapped = false;
-        let mut holders = HashMap::new();
-        for (owner, _) in owners.into_iter().take(MAX_HOLDERS) {
-            let holder = match owner {
-                Owner::Thread(tid) => match sleeping.get(&tid) {
-                    Some(sleeper) => self.sleeping_holder(sleeper, crowd),
-                    None => {
-                        let Some(person) = crowd.person(tid) else { continue };
-                        let frames = self.stack_of(tid, &person, &mut mapped);
-                        stacks.insert(tid, (person.clone(), Arc::clone(&frames)));
-                        other_holder(tid, person, frames)
-                    }
-                },
-                Owner::Elsewhere(number) => {
-                    let known = crowd.shares_numbers().then(|| owners::anywhere(number)).flatten();
-                    let (process, name) = known.unzip();
-                    Holder {
-                        tid: number,
-                        name: name.unwrap_or_default(),
-                        state: "elsewhere".to_owned(),
-                        process,
-                        ..Holder::default()
-                    }
-                }
-                Owner::Unrecorded | Owner::Readers(_) => continue,
-            };
-            holders.insert(owner, holder);
-        }
-        self.remembered.stacks = stacks;
-        holders
-    }
-
-    fn sleeping_holder(&self, sleeper: &Sleeper, crowd: &Crowd<'_>) -> Holder {
-        Holder {
-            tid: sleeper.tid,
-            name: crowd.name(sleeper.tid),
-            state: "sleeping".to_owned(),
-            waits_in: Some(self.name(&sleeper.now).reason.to_owned()),
-            waits_for: sleeper.lock.and_then(|lock| match lock.owner {
-                Owner::Thread(tid) => Some(tid),
-                _ => None,
-            }),
-            frames: self.places.get(&sleeper.now.group).cloned().unwrap_or_default(),
-            ..Holder::default()
-        }
-    }
-
-    /// The stack of an owner that is in no group: asleep elsewhere, or running.
-    fn stack_of(&mut self, tid: u32, person: &Person, mapped: &mut bool) -> Arc<[Frame]> {
-        if let Some((before, frames)) = self.remembered.stacks.get(&tid)
-            && before == person
-            && person.state != State::Running
-        {
-            return Arc::clone(frames);
-        }
-        let Some(registers) = person.registers.filter(|_| person.state != State::Ended) else {
-            return Arc::default();
-        };
-        if !std::mem::replace(mapped, true) {
-            self.remap();
-        }
-        let Registers { ip, sp, bp } = registers;
-        let mut stack = self.unwinder.unwind(&registers);
-        let stays = procfs::still_there(self.pid, &Visit { tid, ip, sp, bp, ..Visit::default() });
-        if person.state == State::Running && (stack.end != End::Root || stack.guessed) {
-            // It was there when it last entered the kernel; what lies on its stack has changed since.
-            stack.addresses.truncate(1);
-        } else if person.state != State::Running && !stays {
-            return Arc::default();
-        }
-        symbol::stacks(&mut *self.symbolizer, &[&stack.addresses]).pop().unwrap_or_default()
-    }
-
-    /// Threads that wait in a circle, each seen twice in the same wait.
-    fn deadlocks(
-        &mut self,
-        sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
-        memory: RemoteMemory,
-        at: f64,
-        sample: &mut ThreadSample,
-    ) -> Vec<Deadlock> {
-        // Who has set itself a time goes on when it is over.
-        let waits_for: BTreeMap<u32, u32> = sleeping
-            .values()
-            .filter(|sleeper| !sleeper.now.wait.timed)
-            .filter_map(|sleeper| match sleeper.lock?.owner {
-                Owner::Thread(owner) => Some((sleeper.tid, owner)),
-                _ => None,
-            })
-            .collect();
-        let mut circles = cycles::find(&waits_for);
-        let seen = circles.len();
-        circles.retain(|circle| circle.threads.len() <= MAX_CIRCLE);
-        circles.sort_by_key(|circle| std::cmp::Reverse(circle.threads.len() as u64 + circle.behind));
-        circles.truncate(MAX_DEADLOCKS);
-        count(&mut sample.losses, "deadlocks_left_out", (seen - circles.len()) as u64);
-        let links = |circle: &Circle| -> Vec<Link> {
-            let waits = circle.threads.iter().filter_map(|tid| sleeping.get(tid));
-            waits.map(|sleeper| link(sleeper.tid, &sleeper.now)).collect()
-        };
-        let known = |circle: &Circle| self.remembered.confirmed.contains(&links(circle));
-        if circles.iter().any(|circle| !known(circle)) {
-            thread::sleep(SECOND_LOOK);
-            circles.retain(|circle| known(circle) || self.still_waits(circle, sleeping, crowd, memory));
-        }
-        let told = circles.iter().map(|circle| self.tell(circle, sleeping, crowd, at)).collect();
-        self.remembered.confirmed = circles.iter().map(links).collect();
-        told
-    }
-
-    /// Whether all threads of a circle still are in the same waits for the same owners, and did not run meanwhile.
-    fn still_waits(
-        &self,
-        circle: &Circle,
-        sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
-        memory: RemoteMemory,
-    ) -> bool {
-        let sleepers: Vec<&Sleeper> =
-            circle.threads.iter().filter_map(|tid| sleeping.get(tid).copied()).collect();
-        let addresses: Vec<u64> = sleepers.iter().map(|sleeper| sleeper.now.wait.address).collect();
-        let Ok(words) = words::read(memory, &addresses) else { return false };
-        sleepers.len() == circle.threads.len()
-            && sleepers.iter().all(|sleeper| {
-                let now = &sleeper.now;
-                let again = words
-                    .get(&now.wait.address)
-                    .and_then(|words| lock(&now.wait, words, self.name(now), crowd));
-                again == sleeper.lock && sleeps_on(self.pid, sleeper.tid, now)
-            })
-    }
-
-    fn tell(
-        &self,
-        circle: &Circle,
-        sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
-        at: f64,
-    ) -> Deadlock {
-        let next = circle.threads.iter().cycle().skip(1);
-        let threads = circle.threads.iter().zip(next).take(MAX_TOLD).filter_map(|(&tid, &held_by)| {
-            let sleeper = sleeping.get(&tid)?;
-            let number = crowd.number(tid);
-            Some(DeadlockedThread {
-                tid,
-                namespace_tid: (number != tid).then_some(number),
-                name: crowd.name(tid),
-                wait_reason: self.name(&sleeper.now).reason.to_owned(),
-                waits_for: sleeper.lock.map_or("", |lock| lock.kind).to_owned(),
-                address: sleeper.now.wait.address,
-                held_by,
-                wait_seconds: (at - sleeper.now.first_seen).max(0.0),
-                site: None,
-                frames: self.places.get(&sleeper.now.group).cloned().unwrap_or_default(),
-            })
-        });
-        Deadlock {
-            description: String::new(),
-            threads: threads.collect(),
-            length: circle.threads.len() as u64,
-            also_waiting: circle.behind,
-        }
-    }
 }
 
 fn is_one_word(operation: &str) -> bool {
     matches!(operation, futex::WAIT | futex::WAIT_BITSET | futex::LOCK_PI)
-}
-
-/// Whether a thread has not run since it was visited.
-fn sleeps_on(pid: u32, tid: u32, before: &Tracked) -> bool {
-    procfs::look(pid, tid).is_some_and(|now| {
-        now.voluntary_switches == before.voluntary_switches
-            && now.call.is_some_and(|call| (call.sp, call.ip) == (before.sp, before.ip))
-    })
 }
 
 /// The lock that a wait is for, by its words, and by its name where words alone do not prove it.
@@ -401,16 +195,6 @@ fn lock(wait: &futex::Wait, words: &Words, name: Name, crowd: &Crowd<'_>) -> Opt
             is(naming::MUTEX).then_some(Lock { kind: "mutex", owner: Owner::Unrecorded })
         }
     }
-}
-
-fn other_holder(tid: u32, person: Person, frames: Arc<[Frame]>) -> Holder {
-    let state = match person.state {
-        State::Running => "running",
-        State::Sleeping => "sleeping",
-        State::Stopped => "stopped",
-        State::Ended => "ended",
-    };
-    Holder { tid, name: person.name, state: state.to_owned(), frames, ..Holder::default() }
 }
 
 /// That the process is gone is noticed elsewhere.

@@ -18,7 +18,7 @@ const MAX_ENTRIES: u64 = 512;
 const MAX_LOADED: usize = 4096;
 
 /// Executable mappings, one a file, the first to be asked first.
-pub fn in_order<'m>(pid: u32, maps: &'m [Mapping]) -> Vec<&'m Mapping> {
+pub fn in_order(pid: u32, maps: &[Mapping]) -> Vec<&Mapping> {
     let mut files: Vec<&Mapping> = Vec::new();
     let mut add = |address: u64| {
         let after = maps.partition_point(|map| map.start <= address);
@@ -28,7 +28,7 @@ pub fn in_order<'m>(pid: u32, maps: &'m [Mapping]) -> Vec<&'m Mapping> {
         }
         let same = |map: &&Mapping| (map.device, map.inode) == (found.device, found.inode);
         if let Some(code) = maps.iter().filter(same).find(|map| map.executable)
-            && !files.iter().any(|known| same(known))
+            && !files.iter().any(same)
         {
             files.push(code);
         }

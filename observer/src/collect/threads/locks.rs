@@ -258,7 +258,7 @@ mod tests {
             match lock.owner {
                 Owner::Thread(tid) => assert!((1..50).contains(&tid)),
                 Owner::Elsewhere(_) => {
-                    assert!(name.kind != "futex" || wait.reason == futex::LOCK_PI, "{words:?}")
+                    assert!(name.kind != "futex" || wait.reason == futex::LOCK_PI, "{words:?}");
                 }
                 Owner::Unrecorded | Owner::Readers(_) => assert_ne!(name.kind, "futex"),
             }

@@ -4,11 +4,13 @@ use super::*;
 use crate::collect::threads::unwind::{End, Stack};
 use observer_common::allocations::interval;
 
-struct Nobody;
+/// Every address is a function of its own: code without names would be one place.
+struct Functions;
 
-impl Symbolizer for Nobody {
+impl Symbolizer for Functions {
     fn symbolize(&mut self, addresses: &[u64]) -> Vec<Option<Arc<[Frame]>>> {
-        vec![None; addresses.len()]
+        let frame = |&address: &u64| Frame { function: format!("f{address:x}"), address, ..Frame::default() };
+        addresses.iter().map(|address| Some([frame(address)].into())).collect()
     }
 }
 
@@ -25,7 +27,7 @@ impl Unwinder for Here {
 }
 
 fn reader() -> AllocationReader {
-    AllocationReader::new(std::process::id(), Box::new(Nobody), Box::new(Here))
+    AllocationReader::new(std::process::id(), Box::new(Functions), Box::new(Here))
 }
 
 fn made(address: u64, time: u64, size: u64, ip: u64) -> Made<'static> {
@@ -44,7 +46,7 @@ fn live_bytes_are_what_was_not_freed() {
         (seed >> 32) as u32
     };
     let (mut truth, mut live) = ([0u64; 2], Vec::new());
-    for step in 1..400_000u64 {
+    for step in 1..200_000u64 {
         let size = [24, 200, 3000, 100_000][(step % 4) as usize];
         let ip = [0x1000, 0x2000][(step / 4 % 2) as usize];
         left -= size as i64;

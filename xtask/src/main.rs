@@ -7,6 +7,7 @@ mod demo;
 mod go_layouts;
 mod image;
 mod interrupt;
+mod kubelet;
 mod lint;
 mod place;
 mod pods;
@@ -45,6 +46,8 @@ enum Verb {
     Lint(lint::Options),
     /// Check what deploy/ ships against the schemas of Kubernetes, the Prometheus operator and Grafana, offline
     Validate,
+    /// Run the pods of deploy/ on a real kubelet, built from Debian's source (by hand: some minutes and 2 GB, once)
+    Kubelet,
     /// Make the operator's PrometheusRule from deploy/prometheus/rules.yml
     Rules,
     /// Read the Go runtime's struct offsets from installed toolchains into observer's table
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Image(options) => image::image(options),
         Verb::Lint(options) => lint::lint(options),
         Verb::Validate => validate::validate(),
+        Verb::Kubelet => kubelet::kubelet(),
         Verb::Rules => rules::rules(),
         Verb::GoLayouts(options) => go_layouts::go_layouts(options),
     };

@@ -20,7 +20,8 @@ use crate::interrupt::interrupted;
 use crate::run::Clock;
 use crate::setup::{self, Purpose};
 use crate::{build, checkout, image};
-use podman::Podman;
+pub use manifest::{OBSERVER, SERVICE};
+pub use podman::Podman;
 
 pub fn test(clock: Clock, quick: bool) -> Result<()> {
     setup::ensure(Purpose::Pods, clock)?;

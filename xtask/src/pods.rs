@@ -30,8 +30,8 @@ pub fn test(clock: Clock, quick: bool) -> Result<()> {
     let service = checkout::build(clock)?;
 
     let podman = Podman::new()?;
-    image::make(clock, &program, manifest::OBSERVER, &podman.environment())?;
-    podman.image_of(&service, manifest::SERVICE)?;
+    image::make(clock, &program, OBSERVER, &podman.environment())?;
+    podman.image_of(&service, SERVICE)?;
     for (name, scene) in SCENES {
         let began = Instant::now();
         scene(&podman, &service).with_context(|| format!("in pods: {name}"))?;

@@ -175,20 +175,29 @@ fn root_follows_memory_that_the_kernel_moves() {
 #[test]
 #[ignore = "needs root"]
 fn root_weighs_a_fault_by_what_it_brought() {
+    // 512 MiB may be 256 faults, of which few are sampled, and fewer while others on the machine fault much. Counted
+    // as small pages they would never come to more than some MiB, however often it is tried.
+    let mut tries = Vec::new();
+    for _ in 0..6 {
+        let mib = huge_growth() / MIB;
+        if mib.abs_diff(512) < 220 {
+            return;
+        }
+        tries.push(mib);
+    }
+    panic!("{tries:?} of 512 MiB");
+}
+
+fn huge_growth() -> u64 {
     let mut target = Grower::start(&[]);
-    // Quiet at first, so that the period is short: 512 MiB may be 256 faults.
+    // Quiet at first, so that the period is short.
     for _ in 0..10 {
         target.tell("small 0");
         std::thread::sleep(Duration::from_millis(200));
         target.kernel.drain_faults();
     }
     target.tell("huge 512");
-    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", target.child.id())).unwrap();
-    let huge = smaps.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
-    let huge: u64 = huge.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let bytes = at(&target.growth.sample(0.0), "leak_huge").0;
-    println!("{} MiB of 512, of which {} MiB in huge pages", bytes / MIB, huge >> 10);
-    assert!(bytes.abs_diff(512 * MIB) < 220 * MIB, "{} of 512 MiB", bytes / MIB);
+    at(&target.growth.sample(0.0), "leak_huge").0
 }
 
 /// What `snapshot --growth` writes of a program that grows all the while.

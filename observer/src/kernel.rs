@@ -315,7 +315,11 @@ impl Kernel {
         let pid = target.pid();
         let slot = self.slot(target).ok_or(KernelError::NoSuchProcess { pid })?;
         let allocations = self.sources.allocations.as_mut().ok_or(KernelError::NoAllocations)?;
-        allocations.track(slot, pid, file, functions).map_err(|error| KernelError::Breakpoints { pid, error })
+        allocations.track(slot, pid, file, functions).map_err(|error| {
+            // All of it or nothing.
+            allocations.leave(slot);
+            KernelError::Breakpoints { pid, error }
+        })
     }
 
     /// Allocations of all targets that were sampled or freed since the last call.

@@ -150,6 +150,7 @@ fn bytes_of(pid: u32, read: impl Fn((&File, u64), u64, &mut [u8])) -> Vec<u8> {
 fn root_what_is_kept_is_named_with_its_bytes_and_what_is_given_back_is_not() {
     let mut program = Program::start(&[], &["3", "60"]);
     let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+    observer.sample().unwrap();
     let before = program.ask("");
     let sample = watch(&mut observer, 5.0);
     let after = program.ask("");
@@ -186,6 +187,7 @@ fn root_a_healthy_churn_has_no_live_growth() {
 fn root_a_static_program_with_symbols_is_tracked_and_a_stripped_one_says_why_not() {
     let mut program = Program::start(&["-static"], &["2", "60"]);
     let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+    observer.sample().unwrap();
     let before = program.ask("");
     let sample = watch(&mut observer, 3.0);
     let after = program.ask("");

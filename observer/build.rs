@@ -33,7 +33,11 @@ fn main() -> Result<()> {
             Err(error) if mode == "require" => {
                 return Err(error.context("OBSERVER_EBPF=require, but the eBPF toolchain is not complete"));
             }
-            Err(error) => Some(format!("{error:#}")),
+            Err(error) => {
+                // Who installs it would else know only from `observer --version`.
+                println!("cargo::warning=observer is built without eBPF, with less to see: {error:#}");
+                Some(format!("{error:#}"))
+            }
         },
         other => bail!("OBSERVER_EBPF is `{other}`; it may be auto, off or require"),
     };

@@ -1,7 +1,9 @@
 //! A file a verb of the command line.
 
 pub mod attach;
+pub mod completions;
 pub mod doctor;
+pub mod man;
 mod outcome;
 mod record;
 pub mod replay;

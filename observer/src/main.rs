@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
-use observer::command::{self, Usage, attach, doctor, replay, run, snapshot};
+use observer::command::{self, Usage, attach, completions, doctor, man, replay, run, snapshot};
 use observer::config::LogOptions;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +33,10 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Say what this machine, this kernel, these capabilities and a process allow
     Doctor(doctor::Arguments),
+    /// Print the completions of this command line for a shell
+    Completions(completions::Arguments),
+    /// Write the manual pages, one a command
+    Man(man::Arguments),
 }
 
 /// Exit code for wrong arguments.
@@ -81,6 +85,8 @@ fn execute(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             log();
             doctor::run(arguments)
         }
+        Command::Completions(arguments) => completions::run(arguments, Arguments::command()),
+        Command::Man(arguments) => man::run(arguments, Arguments::command()),
     }
 }
 

@@ -3,12 +3,14 @@
 mod bench;
 mod build;
 mod checkout;
+mod deb;
 mod demo;
 mod go_layouts;
 mod image;
 mod interrupt;
 mod kubelet;
 mod lint;
+mod packages;
 mod place;
 mod pods;
 mod rules;
@@ -34,7 +36,7 @@ enum Verb {
     /// Watch observer find the leak of a demo service: installs what is missing, builds, runs, stops again
     Demo(demo::Options),
     /// Run the tests: `unit` needs no root and no eBPF toolchain, `root` is the rest, both by
-    /// default; `vm` boots other kernels, `pods` plays pods
+    /// default; `vm` boots other kernels, `pods` plays pods, `packages` installs the Debian package
     Test(test::Options),
     /// Install what demo and tests need, or with --check only say what that is
     Setup(setup::Options),
@@ -50,6 +52,8 @@ enum Verb {
     Kubelet,
     /// Make the operator's PrometheusRule from deploy/prometheus/rules.yml
     Rules,
+    /// Build the Debian package: program, service, manual, completions
+    Deb(deb::Options),
     /// Read the Go runtime's struct offsets from installed toolchains into observer's table
     GoLayouts(go_layouts::Options),
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Validate => validate::validate(),
         Verb::Kubelet => kubelet::kubelet(),
         Verb::Rules => rules::rules(),
+        Verb::Deb(options) => deb::deb(options),
         Verb::GoLayouts(options) => go_layouts::go_layouts(options),
     };
     match done {

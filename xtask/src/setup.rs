@@ -2,6 +2,7 @@
 //! Anywhere else it prints the commands and stops.
 
 mod debian;
+mod debian_package;
 mod deny;
 mod ebpf;
 mod go;
@@ -44,6 +45,10 @@ pub enum Purpose {
     Lint,
     /// Checking manifests and dashboard
     Validate,
+    /// Building the Debian package
+    Deb,
+    /// Its tests
+    Packages,
     All,
 }
 
@@ -158,6 +163,11 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         }
         Purpose::Lint => needs.push(deny::cargo_deny()),
         Purpose::Validate => needs.extend(manifests::each()?),
+        Purpose::Deb => needs.extend(debian_package::building()),
+        Purpose::Packages => {
+            needs.extend(debian_package::building());
+            needs.extend(debian_package::testing());
+        }
         Purpose::All => {
             needs.extend(go::each()?);
             needs.extend(monitoring::each());

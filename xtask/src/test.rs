@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build::cargo;
+use crate::packages;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
 use crate::{pods, vm};
@@ -31,6 +32,8 @@ enum Ring {
     Vm,
     /// In pods, with podman: not part of the default
     Pods,
+    /// The Debian package, installed where a systemd runs it: not part of the default
+    Packages,
 }
 
 pub fn test(options: &Options) -> Result<()> {
@@ -47,6 +50,8 @@ pub fn test(options: &Options) -> Result<()> {
         Some(Ring::Vm) => vm::test(clock),
         Some(Ring::Pods) if !root => bail!("the tests in pods need root"),
         Some(Ring::Pods) => pods::test(clock, options.quick),
+        Some(Ring::Packages) if !root => bail!("installing packages needs root"),
+        Some(Ring::Packages) => packages::test(clock),
         None if !root => {
             unit(clock, name)?;
             clock.say("test", "not root: the tests that need it (cargo xtask test root) did not run");

@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, visible_alias = "web.listen-address", value_name = "HOST:PORT")]
     listen: Vec<String>,
     /// TLS and basic auth, in the format that Prometheus exporters share
-    #[arg(long = "web.config.file", value_name = "FILE")]
+    #[arg(long = "web.config.file", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     web_config_file: Option<String>,
     /// Where browsers reach this server, for links in alerts
     #[arg(long = "web.external-url", value_name = "URL")]
@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME")]
     interval: Option<String>,
     /// Keep history in this file, over restarts
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     history: Option<String>,
     /// Tell alerts to this address, as JSON; more and other forms by --config
     #[arg(long, value_name = "URL")]

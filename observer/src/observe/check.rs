@@ -178,6 +178,11 @@ fn feature(feature: &Feature) -> Finding {
             Finding::good(&what, format!("{hook}, only with --allocations ({cost}){}", refused(feature)))
         }
         HookState::On { hook, cost } => Finding::good(&what, format!("{hook} ({cost}){}", refused(feature))),
+        // Nothing is missing of what observer does by itself.
+        HookState::Unavailable { instead } if feature.name == "allocations" => Finding::good(
+            &what,
+            format!("off (--allocations wants Linux 6.6){}: {instead}", refused(feature)),
+        ),
         HookState::Off { how } => Finding::good(&what, format!("off ({how}){}", refused(feature))),
         HookState::Unavailable { instead } => {
             let reasons: Vec<String> = feature

@@ -44,7 +44,7 @@ static ALLOCATION_PENDING: LruHashMap<Call, Pending> = LruHashMap::with_max_entr
 #[map]
 static ALLOCATION_LIVE: HashMap<Block, u64> = HashMap::with_max_entries(MAX_LIVE, 0);
 #[map]
-static ALLOCATIONS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+static ALLOCATIONS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 static ALLOCATION_FREES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 

@@ -26,7 +26,6 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
-use observer_common::allocations::MAX_LIVE;
 use observer_common::lifecycle::ThreadCounters;
 use observer_common::loss::{LOSSES, Loss};
 use observer_common::mapped::MappedCounters;
@@ -161,11 +160,12 @@ impl Kernel {
             .map_max_entries("EVENTS", options.lifecycle_ring_bytes)
             // Rings that nobody will fill are made as small as they can be.
             .map_max_entries("FAULTS", if options.growth { options.growth_ring_bytes } else { 4096 })
-            .map_max_entries("ALLOCATIONS", if options.allocations.is_some() { 8 << 20 } else { 4096 })
-            .map_max_entries("ALLOCATION_FREES", if options.allocations.is_some() { 1 << 20 } else { 4096 })
-            .map_max_entries("ALLOCATION_LIVE", if options.allocations.is_some() { MAX_LIVE } else { 1 })
-            .map_max_entries("ALLOCATION_PENDING", if options.allocations.is_some() { 4096 } else { 1 })
             .map_max_entries("AYA_LOGS", if log_level == 0 { 4096 } else { 128 << 10 });
+        if options.allocations.is_none() {
+            for (map, least) in allocations::LEAST {
+                loader.map_max_entries(map, least);
+            }
+        }
         let mut ebpf = loader.load(object).map_err(explain)?;
         drop(loader);
         let btf = Btf::from_sys_fs().map_err(EbpfError::from)?;

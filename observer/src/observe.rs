@@ -28,6 +28,9 @@ use goroutines::Goroutines;
 use heap::HeapKeepers;
 use native::Native;
 
+/// How often what the kernel has put by is to be taken: a burst fills its buffer within some tenths of a second.
+pub const DRAIN: Duration = Duration::from_millis(50);
+
 /// Following the heap of more goroutines than this costs more than the rest of a snapshot.
 const FOLLOWED_IN_SNAPSHOT: u64 = 20_000;
 

@@ -13,6 +13,13 @@ use serde::{Deserialize, Serialize};
 /// What was lost or left out since the last sample, by name: `torn_reads`, `ring_full`, `stacks_truncated`, ...
 pub type Losses = BTreeMap<String, u64>;
 
+/// Counts what was lost, unless it is nothing.
+pub fn lose(losses: &mut Losses, name: &str, lost: u64) {
+    if lost > 0 {
+        *losses.entry(name.to_owned()).or_default() += lost;
+    }
+}
+
 /// One moment of one target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {

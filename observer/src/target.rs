@@ -7,5 +7,6 @@ pub mod maps;
 pub mod memory;
 pub mod runtime;
 pub mod stat;
+pub mod status;
 
 pub use identity::Target;

@@ -28,6 +28,10 @@ struct Program {
 
 impl Program {
     fn start(flags: &[&str], arguments: &[&str]) -> Self {
+        Self::start_with(flags, arguments, &[])
+    }
+
+    fn start_with(flags: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("allocator");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/allocator/allocator.c");
@@ -39,7 +43,7 @@ impl Program {
             .status()
             .expect("a C compiler (install: cargo xtask setup)");
         assert!(compiled.success());
-        let mut running = Self::run(Command::new(program).args(arguments));
+        let mut running = Self::run(Command::new(program).args(arguments).envs(environment.iter().copied()));
         running._directory = Some(directory);
         running
     }
@@ -255,5 +259,30 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(Instant::now() < end, "it does not come");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_other_allocators_are_found_where_they_are_loaded_before_libc() {
+    for (library, name) in [
+        ("libjemalloc.so.2", "libjemalloc"),
+        ("libtcmalloc_minimal.so.4", "libtcmalloc"),
+        ("libmimalloc.so.2", "libmimalloc"),
+    ] {
+        let path = format!("/usr/lib/{}-linux-gnu/{library}", std::env::consts::ARCH);
+        assert!(Path::new(&path).exists(), "{path} (install: cargo xtask setup)");
+        let mut program = Program::start_with(&[], &["2", "60"], &[("LD_PRELOAD", &path)]);
+        let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
+        observer.sample().unwrap();
+        let before = program.ask("");
+        let sample = watch(&mut observer, 3.0);
+        let after = program.ask("");
+        let found = allocations(&sample);
+        println!("{name}: {found:?}");
+        assert!(found.allocators[0].starts_with(name), "{:?}", found.allocators);
+        within(live(found, "keep_large"), (after[1] - before[1]) as f64, 0.2);
+        within(live(found, "keep_small"), (after[0] - before[0]) as f64, 0.25);
+        assert!(live(found, "churn") < 0.03 * found.live_bytes as f64, "{name}: {found:?}");
     }
 }

@@ -7,10 +7,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::threads::identity;
 use super::threads::unwind::{Registers, Unwinder};
-use crate::sample::{AllocationSite, Allocations, Frame, GroupKind, Losses};
+use crate::sample::{AllocationSite, Allocations, Frame, GroupKind, Losses, lose};
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps;
 
@@ -28,6 +29,8 @@ const MAX_STACKS: usize = 4096;
 const MAX_LIVE: usize = 1 << 16;
 /// Frees of blocks whose allocation has not been told yet.
 const MAX_EARLY: usize = 1 << 14;
+/// Between two readings of the maps.
+const REMAP: Duration = Duration::from_millis(50);
 /// Frames kept of a stack.
 const MAX_FRAMES: usize = 128;
 
@@ -52,6 +55,7 @@ pub struct AllocationReader {
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
     code: Vec<(u64, u64)>,
+    remapped: Option<Instant>,
     stacks: HashMap<Box<[u64]>, usize>,
     places: Vec<Place>,
     live: HashMap<u64, Block>,
@@ -91,6 +95,7 @@ impl AllocationReader {
             symbolizer,
             unwinder,
             code: Vec::new(),
+            remapped: None,
             stacks: HashMap::new(),
             // Number 0 is the place of all that has none of its own.
             places: vec![Place { frames: Some(Arc::new([])), ..Place::default() }],
@@ -113,7 +118,7 @@ impl AllocationReader {
         if let Some(before) = self.live.remove(&made.address) {
             self.forget(&before);
         } else if self.live.len() >= MAX_LIVE {
-            self.lose("allocations_left_out", 1);
+            lose(&mut self.losses, "allocations_left_out", 1);
             return;
         }
         let at = &mut self.places[place];
@@ -172,7 +177,9 @@ impl AllocationReader {
     fn place(&mut self, made: &Made<'_>) -> usize {
         // The instruction that called, not the one it returns to: that may be another line's.
         let ip = made.registers.ip.saturating_sub(1);
-        if !self.code.iter().any(|&(start, end)| start <= ip && ip < end) {
+        // A caller that lies in no code is no reason to read the maps for every sample.
+        let lately = self.remapped.is_some_and(|at| at.elapsed() < REMAP);
+        if !lately && !self.code.iter().any(|&(start, end)| start <= ip && ip < end) {
             self.remap();
         }
         let stack = self.unwinder.unwind_copied(&Registers { ip, ..made.registers }, made.stack);
@@ -183,7 +190,7 @@ impl AllocationReader {
             return number;
         }
         if self.stacks.len() >= MAX_STACKS {
-            self.lose("allocation_stacks_left_out", 1);
+            lose(&mut self.losses, "allocation_stacks_left_out", 1);
             return 0;
         }
         self.places.push(Place { addresses: addresses.clone(), ..Place::default() });
@@ -193,6 +200,7 @@ impl AllocationReader {
 
     /// New code since the maps were read.
     fn remap(&mut self) {
+        self.remapped = Some(Instant::now());
         if let Ok(maps) = maps::read(self.pid)
             && !maps.is_empty()
         {
@@ -259,15 +267,9 @@ impl AllocationReader {
         sites
             .sort_unstable_by(|one, other| other.live_bytes.cmp(&one.live_bytes).then(one.id.cmp(&other.id)));
         let over = sites.len().saturating_sub(MAX_SITES);
-        self.lose("allocation_sites_left_out", over as u64);
+        lose(&mut self.losses, "allocation_sites_left_out", over as u64);
         sites.truncate(MAX_SITES);
         sites
-    }
-
-    fn lose(&mut self, name: &str, lost: u64) {
-        if lost > 0 {
-            *self.losses.entry(name.to_owned()).or_default() += lost;
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::pagemap::{Pagemap, page_bytes};
 use super::threads::identity;
 use super::threads::unwind::{End, Registers, Unwinder};
-use crate::sample::{Frame, GroupKind, GrowthSite, Losses};
+use crate::sample::{Frame, GroupKind, GrowthSite, Losses, lose};
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
 use crate::target::memory::huge::HUGE_BYTES;
@@ -193,7 +193,7 @@ impl GrowthReader {
             }
         }
         let thinned = self.pages.take_thinned();
-        self.lose("growth_pages_thinned", thinned);
+        lose(&mut self.losses, "growth_pages_thinned", thinned);
     }
 
     /// The sites now, at `at_seconds` on the caller's clock; looks at the pages anew every few seconds only.
@@ -218,12 +218,6 @@ impl GrowthReader {
         &self.threads
     }
 
-    /// The same for some threads together.
-    pub fn touched_by(&self, global_tids: impl IntoIterator<Item = u32>) -> u64 {
-        let bytes = global_tids.into_iter().filter_map(|tid| self.threads.get(&tid));
-        bytes.fold(0, |sum, &bytes| sum.saturating_add(bytes))
-    }
-
     /// Whether many stacks are deeper than what is copied of them.
     pub fn wants_deeper_stacks(&self) -> bool {
         self.copied >= 64 && self.cut * 20 > self.copied
@@ -233,7 +227,7 @@ impl GrowthReader {
     fn remap(&mut self, seen: &[Seen<'_>]) {
         // What nobody may touch is the closed part of a reservation: it has been opened since.
         let known = |address| {
-            via::mapping_of(&self.maps, address).is_some_and(|mapping| mapping.readable || mapping.executable)
+            maps::at(&self.maps, address).is_some_and(|mapping| mapping.readable || mapping.executable)
         };
         let settled = |seen: &Seen<'_>| match seen {
             Seen::Touch(touch) => known(touch.address) && known(touch.registers.ip),
@@ -282,7 +276,7 @@ impl GrowthReader {
         // What C code runs on in a Go program ends where it was called: the goroutine's stack is elsewhere.
         if stack.end != End::Root {
             self.cut += u64::from(!self.go);
-            self.lose("growth_stacks_cut", 1);
+            lose(&mut self.losses, "growth_stacks_cut", 1);
         }
         let truncated = stack.end != End::Root || stack.addresses.len() > MAX_FRAMES;
         stack.addresses.truncate(MAX_FRAMES);
@@ -299,7 +293,7 @@ impl GrowthReader {
         new.dedup_by(|one, other| one.0 == other.0);
         let room = MAX_STACKS.saturating_sub(self.stacks.len());
         let over = new.len().saturating_sub(room);
-        self.lose("growth_stacks_left_out", over as u64);
+        lose(&mut self.losses, "growth_stacks_left_out", over as u64);
         new.truncate(room);
         for (addresses, truncated) in new {
             let place = Place { addresses: addresses.clone(), truncated: *truncated, frames: None };
@@ -393,14 +387,8 @@ impl GrowthReader {
             other_rate.total_cmp(&rate).then(other.bytes.cmp(&site.bytes)).then(id.cmp(other_id))
         });
         let over = sites.len().saturating_sub(MAX_SITES);
-        self.lose("growth_sites_left_out", over as u64);
+        lose(&mut self.losses, "growth_sites_left_out", over as u64);
         sites.into_iter().take(MAX_SITES).map(|(_, site)| site).collect()
-    }
-
-    fn lose(&mut self, name: &str, lost: u64) {
-        if lost > 0 {
-            *self.losses.entry(name.to_owned()).or_default() += lost;
-        }
     }
 }
 

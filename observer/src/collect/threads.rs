@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::pagemap::Pagemap;
 use crate::kernel::census::ThreadRecord;
-use crate::sample::{Deadlock, Degraded, Frame, Group, GroupId, Losses};
+use crate::sample::{Deadlock, Degraded, Frame, Group, GroupId, Losses, lose};
 use crate::symbol::Symbolizer;
 use crate::symbol::cache::Cache;
 use crate::target::maps::Mapping;
@@ -183,8 +183,8 @@ impl ThreadReader {
             None => {
                 walked = procfs::census(self.pid).map_err(|source| self.error(source))?;
                 sample.threads = walked.threads;
-                count(&mut sample.losses, "threads_unreadable", walked.refused);
-                count(&mut sample.losses, "threads_left_out", walked.left_out);
+                lose(&mut sample.losses, "threads_unreadable", walked.refused);
+                lose(&mut sample.losses, "threads_left_out", walked.left_out);
                 if walked.refused > 0 && walked.visits.is_empty() {
                     sample.degraded.push(Degraded {
                         feature: "threads".to_owned(),
@@ -269,15 +269,9 @@ impl ThreadReader {
             });
             let over = moved.len().saturating_sub(MAX_NEW_STACKS);
             moved.truncate(MAX_NEW_STACKS);
-            count(&mut sample.losses, "thread_stacks_postponed", over as u64);
+            lose(&mut sample.losses, "thread_stacks_postponed", over as u64);
             self.read_stacks(moved, now, &mut sleepers, sample);
         }
         sleepers
-    }
-}
-
-fn count(losses: &mut Losses, name: &str, lost: u64) {
-    if lost > 0 {
-        *losses.entry(name.to_owned()).or_default() += lost;
     }
 }

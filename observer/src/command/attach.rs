@@ -16,15 +16,13 @@ use super::outcome::{self, FailOn, Format};
 use super::record::{self, Recorder};
 use super::{Usage, parse_duration, parse_sample_bytes};
 use crate::diagnose::{Diagnosis, History, diagnose};
-use crate::observe::{Exited, Observer, Options};
+use crate::observe::{DRAIN, Exited, Observer, Options};
 use crate::sample::Sample;
 use crate::target::find;
 use crate::tell::report::html;
 use crate::tell::terminal::{Plain, Progress, Screen};
 use crate::timeline::Timeline;
 
-/// How often what the kernel has put by is taken: a burst fills its buffer within some tenths of a second.
-const DRAIN: Duration = Duration::from_millis(50);
 /// Samples after which the report's picture is told who the culprits are.
 const PREFER: u64 = 10;
 /// How often the verdict so far is worked out while somebody looks.

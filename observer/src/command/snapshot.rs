@@ -9,12 +9,9 @@ use clap::ValueEnum;
 use jiff::{Timestamp, Unit};
 
 use super::{parse_duration, style};
-use crate::observe::{Observer, Options};
+use crate::observe::{DRAIN, Observer, Options};
 use crate::target::find;
 use crate::tell::report::{Snapshot, folded, json, pprof, svg, text};
-
-/// How often what the kernel has put by is taken.
-const DRAIN: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -11,13 +11,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     (duration <= Duration::from_secs(30 * 86_400)).then_some(duration).ok_or("more than 30 days".to_owned())
 }
 
-/// Bytes: `512MiB`, `2 GiB`, `64M`, `1048576`.
 /// Mean bytes from one sampled allocation to the next, within what makes sense; a bare number is bytes.
 pub fn sample_bytes(text: &str) -> Result<u64, String> {
     let found = text.trim().parse().or_else(|_| bytes(text))?;
     if (1 << 10..=1 << 30).contains(&found) { Ok(found) } else { Err("from 1KiB to 1GiB".to_owned()) }
 }
 
+/// Bytes: `512MiB`, `2 GiB`, `64M`, `1048576`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "no size; write it with a unit: 512MiB, 2GiB".to_owned();
     let text = text.trim();

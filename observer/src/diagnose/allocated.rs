@@ -47,7 +47,7 @@ pub fn sentence(diagnosis: &Diagnosis) -> Option<String> {
 
 /// Where the target's own code asked for it.
 fn place(allocation: &AllocationSite) -> Option<String> {
-    let frame = allocation.frames.get(site::own(&allocation.frames).unwrap_or(0))?;
+    let frame = site::owner(&allocation.frames)?;
     let line = site::file_line(frame.file.as_deref(), None);
     let name = site::name(frame);
     Some(if line.is_empty() { name } else { format!("{name} {line}") })

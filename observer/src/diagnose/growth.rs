@@ -48,7 +48,7 @@ pub fn leader(sites: &[GrowthSite], slope: f64) -> Option<Leader> {
 
 /// The function that called the allocator, as far as the stack shows one.
 fn function(site: &GrowthSite) -> String {
-    site.frames.get(site::own(&site.frames).unwrap_or(0)).map(site::name).unwrap_or_default()
+    site::owner(&site.frames).map(site::name).unwrap_or_default()
 }
 
 fn rate(site: &GrowthSite) -> f64 {

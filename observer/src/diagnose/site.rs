@@ -200,12 +200,16 @@ fn is_allocator(frame: &Frame) -> bool {
         return true;
     }
     // `__memset_avx512_unaligned_erms`, `sysmalloc_mmap.constprop.0`, `__libc_malloc`.
-    let plain = function.trim_start_matches('_');
-    let plain = plain.split('.').next().unwrap_or_default();
+    let plain = plain(function);
     let variant = ["_avx", "_evex", "_sse", "_erms", "_unaligned", "_chk", "_ssse"];
     let plain =
         variant.iter().filter_map(|variant| plain.find(variant)).min().map_or(plain, |end| &plain[..end]);
     ALLOCATORS.contains(&plain)
+}
+
+/// Without leading underscores, and up to the `.` that says which part or variant of the function it is.
+fn plain(function: &str) -> &str {
+    function.trim_start_matches('_').split('.').next().unwrap_or_default()
 }
 
 /// `net/http` of `net/http.(*conn).serve`.
@@ -266,7 +270,7 @@ fn is_native_standard(frame: &Frame) -> bool {
 fn linked_in(group: &Group) -> usize {
     let inside = group.kind == GroupKind::Thread && !group.frames.first().is_some_and(is_native_standard);
     let is_libc = |frame: &&Frame| {
-        let name = frame.function.trim_start_matches('_').split('.').next().unwrap_or_default();
+        let name = plain(&frame.function);
         let waits = ["pthread_", "sem_", "new_sem", "lll_lock", "futex_", "syscall_cp", "timedwait"];
         waits.iter().any(|start| name.starts_with(start)) || SLEEPERS.contains(&name)
     };
@@ -282,6 +286,11 @@ pub fn own(frames: &[Frame]) -> Option<usize> {
         let kind = if go(frame) { GroupKind::Goroutine } else { GroupKind::Thread };
         !is_library(kind, frame) && (kind == GroupKind::Goroutine || !is_allocator(frame))
     })
+}
+
+/// Who is named for memory that a stack touched or asked for: its own code, or where there is none its first frame.
+pub fn owner(frames: &[Frame]) -> Option<&Frame> {
+    frames.get(own(frames).unwrap_or(0))
 }
 
 /// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
@@ -483,7 +492,7 @@ mod tests {
                 "/rustc/59/library/std/src/futex.rs",
             ),
             frame("lock<u64>", "/rustc/59/library/std/src/sync/mutex.rs"),
-            frame("lock", "/root/.cargo/registry/src/index/parking_lot-0.12.5/src/raw_mutex.rs"),
+            frame("lock", "/home/x/.cargo/registry/src/index/parking_lot-0.12.5/src/raw_mutex.rs"),
             frame("wait<shop::ask()>", "/usr/include/c++/12/condition_variable"),
             frame("piles::update_stock", "src/main.rs"),
         ];

@@ -23,6 +23,10 @@ use super::{KernelError, take_map};
 
 pub use observer_common::allocations::kind;
 
+/// Its maps as small as they can be, where nobody asks for it.
+pub(super) const LEAST: [(&str, u32); 4] =
+    [("ALLOCATIONS", 4096), ("ALLOCATION_FREES", 4096), ("ALLOCATION_LIVE", 1), ("ALLOCATION_PENDING", 1)];
+
 pub(super) const SESSION: &str = "uprobe session";
 pub(super) const ENTRY_AND_RETURN: &str = "uprobes at entry and return";
 

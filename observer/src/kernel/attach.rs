@@ -47,11 +47,8 @@ pub(super) fn attach(
     options: &KernelOptions,
 ) -> Result<(Sources, Features), KernelError> {
     let mut features = Features::default();
-    features.list.push(Feature {
-        name: "census",
-        state: State::On { hook: "iter.s/task", cost: "nothing between censuses" },
-        refused: Vec::new(),
-    });
+    let census = State::On { hook: "iter.s/task", cost: "nothing between censuses" };
+    features.list.push(Feature::of("census", census, Vec::new()));
     let mut sources = Sources {
         waits: None,
         exact_waits: None,
@@ -68,11 +65,12 @@ pub(super) fn attach(
             sources.allocations = Allocations::load(ebpf, object, sample_bytes, &mut refused)?;
             match &sources.allocations {
                 Some(allocations) => State::On { hook: allocations.hook(), cost: ALLOCATIONS_COST },
-                None => State::Unavailable { instead: "allocations are not tracked" },
+                None => State::Unavailable { instead: "allocations are not tracked (that wants Linux 6.6)" },
             }
         }
     };
-    let allocations = Feature { name: "allocations", state, refused };
+    let allocations =
+        Feature { only_with: Some("--allocations"), ..Feature::of("allocations", state, refused) };
 
     let mut refused = Vec::new();
     let state = if options.waits || options.exact {
@@ -89,7 +87,7 @@ pub(super) fn attach(
     } else {
         State::Off { how: "not asked for" }
     };
-    features.list.push(Feature { name: "waits", state, refused });
+    features.list.push(Feature::of("waits", state, refused));
 
     let mut refused = Vec::new();
     let state = if options.growth {
@@ -106,7 +104,7 @@ pub(super) fn attach(
     } else {
         State::Off { how: "not asked for" }
     };
-    features.list.push(Feature { name: "growth", state, refused });
+    features.list.push(Feature::of("growth", state, refused));
 
     let (state, refused) = match processes(ebpf, btf) {
         Ok((hook, cost)) => {
@@ -121,7 +119,7 @@ pub(super) fn attach(
             vec![refusal],
         ),
     };
-    features.list.push(Feature { name: "lifecycle", state, refused });
+    features.list.push(Feature::of("lifecycle", state, refused));
 
     let mut refused = Vec::new();
     let hook = calls(ebpf, btf, options, &mut refused);
@@ -138,8 +136,8 @@ pub(super) fn attach(
     if matches!(exact_waits, State::On { .. }) {
         sources.exact_waits = Some(ExactWaitsMap(take_map(ebpf, "EXACT_WAITS", PerCpuArray::try_from)?));
     }
-    features.list.push(Feature { name: "mapped", state: mapped, refused: refused.clone() });
-    features.list.push(Feature { name: "exact_waits", state: exact_waits, refused });
+    features.list.push(Feature::of("mapped", mapped, refused.clone()));
+    features.list.push(Feature::of("exact_waits", exact_waits, refused));
     features.list.push(allocations);
     Ok((sources, features))
 }

@@ -8,15 +8,25 @@ use std::path::Path;
 use aya::programs::ProgramError;
 
 use crate::sample::Degraded;
+use crate::target::status;
 
 /// A source of kernel data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
-    /// `census`, `waits`, `growth`, `lifecycle`, `mapped`, `exact_waits`.
+    /// `census`, `waits`, `growth`, `lifecycle`, `mapped`, `exact_waits`, `allocations`.
     pub name: &'static str,
+    /// The option that asks for it, where it is off by default for what it does to the target: nothing is missing
+    /// where it cannot be had.
+    pub only_with: Option<&'static str>,
     pub state: State,
     /// Hooks that would have been preferred, and why they were not taken.
     pub refused: Vec<Refusal>,
+}
+
+impl Feature {
+    pub fn of(name: &'static str, state: State, refused: Vec<Refusal>) -> Self {
+        Self { name, only_with: None, state, refused }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +100,8 @@ pub fn is_granted_to_others(capability: &str) -> bool {
 }
 
 fn set(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+    let value = status::field(status.as_bytes(), name);
+    value.and_then(|value| u64::from_str_radix(value, 16).ok()).unwrap_or(0)
 }
 
 fn missing_in(capabilities: u64) -> Vec<&'static str> {
@@ -191,7 +201,7 @@ mod tests {
     #[test]
     fn degraded_says_what_is_done_instead() {
         let refusal = refused("sched_switch", "EPERM".into(), None);
-        let feature = |name, state| Feature { name, state, refused: vec![refusal.clone()] };
+        let feature = |name, state| Feature::of(name, state, vec![refusal.clone()]);
         let features = Features {
             list: vec![
                 feature("waits", State::Unavailable { instead: "no wait times" }),

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allocations::{Allocation, Function};
 use super::{Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle};
-use crate::sample::{Degraded, Losses, Mapped, Waits};
+use crate::sample::{Degraded, Losses, Mapped, Waits, lose};
 
 /// Sampled allocations that wait for their follower: a copied stack each.
 const MAX_WAITING: usize = 1 << 13;
@@ -19,7 +20,7 @@ pub struct SharedKernel {
     kernel: Mutex<Kernel>,
     /// Sampled allocations that nobody has taken yet, by pid.
     allocations: Mutex<HashMap<u32, Vec<Allocation>>>,
-    not_taken: Mutex<u64>,
+    not_taken: AtomicU64,
     degraded: Vec<Degraded>,
 }
 
@@ -30,7 +31,7 @@ impl SharedKernel {
         Ok(Arc::new(Self {
             kernel: Mutex::new(kernel),
             allocations: Mutex::default(),
-            not_taken: Mutex::default(),
+            not_taken: AtomicU64::new(0),
             degraded,
         }))
     }
@@ -73,7 +74,7 @@ impl SharedKernel {
             } else {
                 // Its free, if it comes, is that of a block that is not known. A free that is lost counts as a leak,
                 // which the next use of its address ends.
-                *self.not_taken.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                self.not_taken.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -86,10 +87,7 @@ impl SharedKernel {
     /// What the programs could not keep since the last call, all targets together.
     pub fn losses(&self) -> Losses {
         let mut losses = self.lock().losses();
-        let not_taken = std::mem::take(&mut *self.not_taken.lock().unwrap_or_else(PoisonError::into_inner));
-        if not_taken > 0 {
-            losses.insert("allocations_not_taken".to_owned(), not_taken);
-        }
+        lose(&mut losses, "allocations_not_taken", self.not_taken.swap(0, Ordering::Relaxed));
         losses
     }
 

@@ -174,15 +174,14 @@ fn ebpf() -> Vec<Finding> {
 fn feature(feature: &Feature) -> Finding {
     let what = format!("ebpf {}", feature.name.replace('_', " "));
     match &feature.state {
-        HookState::On { hook, cost } if feature.name == "allocations" => {
-            Finding::good(&what, format!("{hook}, only with --allocations ({cost}){}", refused(feature)))
+        HookState::On { hook, cost } => {
+            let only = feature.only_with.map_or_else(String::new, |option| format!(", only with {option}"));
+            Finding::good(&what, format!("{hook}{only} ({cost}){}", refused(feature)))
         }
-        HookState::On { hook, cost } => Finding::good(&what, format!("{hook} ({cost}){}", refused(feature))),
         // Nothing is missing of what observer does by itself.
-        HookState::Unavailable { instead } if feature.name == "allocations" => Finding::good(
-            &what,
-            format!("off (--allocations wants Linux 6.6){}: {instead}", refused(feature)),
-        ),
+        HookState::Unavailable { instead } if feature.only_with.is_some() => {
+            Finding::good(&what, format!("off, {instead}{}", refused(feature)))
+        }
         HookState::Off { how } => Finding::good(&what, format!("off ({how}){}", refused(feature))),
         HookState::Unavailable { instead } => {
             let reasons: Vec<String> = feature

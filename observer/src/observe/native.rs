@@ -1,7 +1,6 @@
 //! The native side of a target: threads, futex waits and memory that grew, with eBPF or without.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -206,7 +205,8 @@ fn tell_who_touched(
     let global: HashMap<u32, u32> = census.iter().map(|record| (record.tid, record.global_tid)).collect();
     let mut touched: HashMap<GroupId, u64> = HashMap::new();
     for (tid, group) in threads.members() {
-        let bytes = global.get(&tid).map_or(0, |tid| growth.touched_by([*tid]));
+        let bytes =
+            global.get(&tid).and_then(|tid| growth.touched_by_thread().get(tid)).copied().unwrap_or(0);
         let sum = touched.entry(group).or_default();
         *sum = sum.saturating_add(bytes);
     }

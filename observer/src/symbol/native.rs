@@ -55,7 +55,7 @@ impl Native {
 
     /// Where in which file an address lies.
     fn place(&self, address: u64) -> Option<(ModuleKey, u64, &Mapping)> {
-        let mapping = mapping_of(&self.maps, address).filter(|mapping| mapping.executable)?;
+        let mapping = maps::at(&self.maps, address).filter(|mapping| mapping.executable)?;
         let offset = (address - mapping.start).checked_add(mapping.offset)?;
         Some((ModuleKey::of(mapping)?, offset, mapping))
     }
@@ -120,11 +120,6 @@ impl Symbolizer for Native {
 
 fn code(maps: &[Mapping]) -> impl Iterator<Item = &Mapping> {
     maps.iter().filter(|mapping| mapping.executable)
-}
-
-fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
-    let after = maps.partition_point(|mapping| mapping.start <= address);
-    maps.get(after.checked_sub(1)?).filter(|mapping| address < mapping.end)
 }
 
 /// A frame in a file that could not be opened: the place in the file is all there is.

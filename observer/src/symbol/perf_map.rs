@@ -6,7 +6,7 @@
 //! moves and its place is used again: of the entries that hold an address the last one wins. Some 10 ms for 5 MB.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -18,6 +18,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use super::{Symbolizer, bounded_name};
 use crate::sample::Frame;
 use crate::target::maps::{self, Mapping};
+use crate::target::status;
 
 /// Of a longer map only the end is read: what was compiled last.
 const MAX_BYTES: u64 = 64 << 20;
@@ -34,7 +35,8 @@ pub struct PerfMap {
 
 impl PerfMap {
     pub fn new(pid: u32) -> Self {
-        Self { pid, namespace_pid: namespace_pid(pid).unwrap_or(pid) }
+        let namespace_pid = status::innermost_pid(Path::new("/proc"), pid).unwrap_or(pid);
+        Self { pid, namespace_pid }
     }
 
     fn open(&self) -> Option<File> {
@@ -52,7 +54,8 @@ impl PerfMap {
         let path = format!("tmp/perf-{}.map", self.namespace_pid);
         let file = File::from(openat2(root.as_fd(), Path::new(&path), how).ok()?);
         let found = file.metadata().ok()?;
-        (found.is_file() && Some(found.uid()) == effective_user(self.pid)).then_some(file)
+        (found.is_file() && Some(found.uid()) == status::effective_user(Path::new("/proc"), self.pid))
+            .then_some(file)
     }
 }
 
@@ -79,10 +82,8 @@ impl Symbolizer for PerfMap {
 
 /// Executable memory that no file stands behind.
 fn is_made_at_run_time(maps: &[Mapping], address: u64) -> bool {
-    let after = maps.partition_point(|mapping| mapping.start <= address);
-    after.checked_sub(1).and_then(|index| maps.get(index)).is_some_and(|mapping| {
-        address < mapping.end && mapping.executable && !mapping.is_file() && !mapping.path.starts_with("[v")
-    })
+    maps::at(maps, address)
+        .is_some_and(|mapping| mapping.executable && !mapping.is_file() && !mapping.path.starts_with("[v"))
 }
 
 /// The names of these addresses, which are in ascending order.
@@ -122,23 +123,6 @@ fn entry(line: &[u8]) -> Option<(u64, u64, &[u8])> {
     let (start, size) = (number()?, number()?);
     let name = words.next().filter(|name| !name.is_empty())?;
     (size > 0 && size <= MAX_FUNCTION).then_some((start, size, name))
-}
-
-/// The user that the target acts as, in observer's numbers.
-fn effective_user(pid: u32) -> Option<u32> {
-    let line = status(pid, "Uid:")?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-/// The pid in the innermost namespace, under which the target knows itself.
-fn namespace_pid(pid: u32) -> Option<u32> {
-    status(pid, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()
-}
-
-/// The rest of a line. The name of a process cannot begin one: the kernel escapes line ends in it.
-fn status(pid: u32, key: &str) -> Option<String> {
-    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
-    String::from_utf8_lossy(&text).lines().find_map(|line| Some(line.strip_prefix(key)?.to_owned()))
 }
 
 #[cfg(test)]
@@ -182,6 +166,6 @@ mod tests {
         let missing = PerfMap { pid, namespace_pid: 0 };
         assert!(missing.open().is_none());
         assert_eq!(PerfMap::new(pid).namespace_pid, pid);
-        assert_eq!(effective_user(pid), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(status::effective_user(Path::new("/proc"), pid), Some(nix::unistd::geteuid().as_raw()));
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::stat::Stat;
+use super::status;
 
 /// As many matches as a message lists.
 const LISTED: usize = 12;
@@ -63,7 +64,7 @@ fn check(proc: &Path, pid: u32, myself: u32) -> Result<(), FindError> {
     let stat = read_stat(proc, pid).ok_or(FindError::NoSuchPid { pid })?;
     let name = stat.to_string();
     // /proc/TID exists for threads too, though no listing shows it.
-    if let Some(leader) = status_field(proc, pid, "Tgid:").filter(|&leader| leader != pid) {
+    if let Some(leader) = status::number(proc, pid, "Tgid:").filter(|&leader| leader != pid) {
         return Err(FindError::Thread { tid: pid, pid: leader, name });
     }
     if stat.is_kernel_thread() {
@@ -126,13 +127,6 @@ pub fn command_line(proc: &Path, pid: u32) -> String {
 
 pub fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Stat::parse(&read_some(&proc.join(pid.to_string()).join("stat")).ok()?)
-}
-
-/// A number behind `field` in `/proc/PID/status`.
-pub(super) fn status_field(proc: &Path, pid: u32, field: &str) -> Option<u32> {
-    let text = read_some(&proc.join(pid.to_string()).join("status")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    text.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }
 
 /// The first 64 KiB of a file in `/proc`.

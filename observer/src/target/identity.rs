@@ -12,9 +12,9 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use nix::unistd::{Uid, User};
 use thiserror::Error;
 
-use super::find::{read_some, status_field};
 use super::memory::RemoteMemory;
 use super::stat::Stat;
+use super::status;
 use crate::sample::{Runtime, TargetInfo};
 
 #[derive(Debug, Error)]
@@ -123,7 +123,7 @@ impl Target {
             .unwrap_or_default();
         TargetInfo {
             pid: self.pid,
-            namespace_pid: innermost_pid(proc, self.pid).filter(|&inner| inner != self.pid),
+            namespace_pid: status::innermost_pid(proc, self.pid).filter(|&inner| inner != self.pid),
             comm,
             exe,
             runtime: Runtime { name: "native".to_owned(), version: None, stripped: false },
@@ -152,7 +152,7 @@ impl Target {
             _ => return Ok(()),
         }
         let me = Uid::effective();
-        let owner = status_field(Path::new("/proc"), pid, "Uid:").map(Uid::from_raw);
+        let owner = status::number(Path::new("/proc"), pid, "Uid:").map(Uid::from_raw);
         if let Some(owner) = owner.filter(|&owner| owner != me && !me.is_root()) {
             return Err(IdentityError::OtherUser { pid, comm, owner: user(owner), me: user(me) });
         }
@@ -189,13 +189,6 @@ fn image(pid: u32, stat: &Stat) -> Image {
     let exe = fs::metadata(format!("/proc/{pid}/exe"));
     let (device, inode) = exe.map_or((0, 0), |exe| (exe.dev(), exe.ino()));
     Image { device, inode, stack_start: stat.stack_start }
-}
-
-/// The last number of `NSpid:`, the pid in the innermost namespace of the process.
-fn innermost_pid(proc: &Path, pid: u32) -> Option<u32> {
-    let status = read_some(&proc.join(pid.to_string()).join("status")).ok()?;
-    let status = String::from_utf8_lossy(&status);
-    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().next_back()?.parse().ok()
 }
 
 fn started_at(start_ticks: u64) -> String {

@@ -38,6 +38,17 @@ impl Mapping {
     }
 }
 
+/// Where in the mappings, which are in order, the one that holds an address stands.
+pub fn index_of(maps: &[Mapping], address: u64) -> Option<usize> {
+    let index = maps.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
+    maps.get(index).filter(|mapping| address < mapping.end).map(|_| index)
+}
+
+/// The mapping that holds an address.
+pub fn at(maps: &[Mapping], address: u64) -> Option<&Mapping> {
+    maps.get(index_of(maps, address)?)
+}
+
 /// The mappings of a process, by its pid in observer's namespace, in order of address.
 pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
     let mut text = Vec::new();

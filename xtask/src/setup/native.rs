@@ -1,4 +1,4 @@
-//! What the tests of native stacks, locks and languages need: another libc, compilers and runtimes, and a debugger
+//! What the tests of native stacks, locks and languages need: another libc, allocators, compilers and runtimes, and a debugger
 //! whose stacks ours are compared with.
 
 use super::{Need, Recipe, State};
@@ -13,7 +13,25 @@ pub fn each() -> Vec<Need> {
         need("python3", "and Python programs", "python3", "python3"),
         need("node", "and programs for Node", "node", "nodejs"),
         need("gdb", "says in the tests what stacks there are", "gdb", "gdb"),
+        library("libjemalloc.so.2", "libjemalloc2"),
+        library("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+        library("libmimalloc.so.2", "libmimalloc2.0"),
     ]
+}
+
+/// An allocator that programs are run with in the tests.
+fn library(name: &str, package: &'static str) -> Need {
+    let path = format!("/usr/lib/{}-linux-gnu/{name}", std::env::consts::ARCH);
+    let state = if std::path::Path::new(&path).exists() {
+        State::Here(path)
+    } else {
+        State::Missing(Recipe {
+            packages: vec![package],
+            elsewhere: vec![format!("(install {name} from your distribution)")],
+            ..Recipe::default()
+        })
+    };
+    Need { what: name.to_owned(), why: "an allocator that programs are observed with in the tests", state }
 }
 
 fn need(what: &str, why: &'static str, program: &str, package: &'static str) -> Need {

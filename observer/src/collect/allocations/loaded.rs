@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use crate::target::maps::Mapping;
+use crate::target::maps::{self, Mapping};
 use crate::target::memory::RemoteMemory;
 
 const AT_PHDR: u64 = 3;
@@ -21,11 +21,7 @@ const MAX_LOADED: usize = 4096;
 pub fn in_order(pid: u32, maps: &[Mapping]) -> Vec<&Mapping> {
     let mut files: Vec<&Mapping> = Vec::new();
     let mut add = |address: u64| {
-        let after = maps.partition_point(|map| map.start <= address);
-        let Some(found) = after.checked_sub(1).and_then(|index| maps.get(index)) else { return };
-        if address >= found.end || !found.is_file() {
-            return;
-        }
+        let Some(found) = maps::at(maps, address).filter(|found| found.is_file()) else { return };
         let same = |map: &&Mapping| (map.device, map.inode) == (found.device, found.inode);
         if let Some(code) = maps.iter().filter(same).find(|map| map.executable)
             && !files.iter().any(same)
@@ -88,7 +84,6 @@ fn list(pid: u32, auxiliary: &[u8]) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::maps;
 
     #[test]
     fn this_program_comes_first_and_libc_before_the_linker() {

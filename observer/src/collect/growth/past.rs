@@ -25,7 +25,7 @@ impl Past {
     /// Notes what the sites hold now; gives bytes per second of each.
     pub fn grown(&mut self, at_seconds: f64, now: HashMap<GroupId, u64>) -> Vec<(GroupId, f64)> {
         // At the beginning nothing had grown yet.
-        let (began, _) = self.moments.front().map_or((0.0, None), |(at, held)| (at.min(0.0), Some(held)));
+        let began = self.moments.front().map_or(0.0, |(at, _)| at.min(0.0));
         let back = ((at_seconds - began) / 2.0).clamp(0.0, LONGEST);
         let nothing = HashMap::new();
         let (then, held) = self

@@ -1,6 +1,6 @@
 //! How the memory that a page lies in was asked for, told from the kind of its mapping.
 
-use crate::target::maps::Mapping;
+use crate::target::maps::{self, Mapping};
 use crate::target::memory::huge::HUGE_BYTES;
 
 /// glibc reserves each arena but the first so large, so aligned, and opens it bit by bit.
@@ -30,19 +30,10 @@ impl Via {
     }
 }
 
-pub fn mapping_of(maps: &[Mapping], address: u64) -> Option<&Mapping> {
-    Some(&maps[index_of(maps, address)?])
-}
-
-fn index_of(maps: &[Mapping], address: u64) -> Option<usize> {
-    let index = maps.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
-    maps.get(index).filter(|mapping| address < mapping.end).map(|_| index)
-}
-
 /// Whether a huge page may lie at an address: all of it is one anonymous mapping.
 pub fn may_be_huge(maps: &[Mapping], address: u64) -> bool {
     let start = address & !(HUGE_BYTES - 1);
-    mapping_of(maps, address).is_some_and(|mapping| {
+    maps::at(maps, address).is_some_and(|mapping| {
         !mapping.is_file() && mapping.start <= start && mapping.end - start >= HUGE_BYTES
     })
 }
@@ -54,7 +45,7 @@ pub fn is_padded(room: u64) -> bool {
 
 /// Where a mapping came to lie that was given a place, as the maps show it.
 pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
-    if !is_padded(room) || index_of(maps, to).is_some() {
+    if !is_padded(room) || maps::index_of(maps, to).is_some() {
         return to;
     }
     let next = maps.get(maps.partition_point(|mapping| mapping.start <= to));
@@ -62,7 +53,7 @@ pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
 }
 
 pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {
-    let Some(index) = index_of(maps, address) else { return Via::Fault };
+    let Some(index) = maps::index_of(maps, address) else { return Via::Fault };
     let mapping = &maps[index];
     if mapping.path == "[heap]" {
         return Via::Brk;

@@ -21,8 +21,8 @@ pub const LOCK_PI: &str = "futex lock pi";
 /// The address is that of a list of words.
 pub const WAITV: &str = "futex waitv";
 
-const FUTEX_WAITV: i64 = 449;
-const FUTEX_WAIT2: i64 = 455;
+pub const FUTEX_WAITV: i64 = 449;
+pub const FUTEX_WAIT2: i64 = 455;
 const PRIVATE_FLAG: u64 = 0x80;
 /// `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME` change nothing about what is waited for.
 const OPERATION_MASK: u64 = 0x7f;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::naming::{self, Name};
 use super::tracked::{Sleeper, Tracked};
-use super::{ThreadReader, ThreadSample, count, futex, procfs};
+use super::{ThreadReader, ThreadSample, futex, procfs};
 use crate::kernel::census::ThreadRecord;
-use crate::sample::{Degraded, Frame, GroupId, Holder};
+use crate::sample::{Degraded, Frame, GroupId, Holder, lose};
 use crate::target::memory::RemoteMemory;
 
 mod cycles;
@@ -94,7 +94,7 @@ impl ThreadReader {
             asked.iter().filter_map(|&index| sleepers.get(index)).map(|s| s.now.wait.address).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        count(&mut sample.losses, "futexes_left_out", addresses.len().saturating_sub(MAX_FUTEXES) as u64);
+        lose(&mut sample.losses, "futexes_left_out", addresses.len().saturating_sub(MAX_FUTEXES) as u64);
         addresses.truncate(MAX_FUTEXES);
         let memory = RemoteMemory::new(self.pid);
         let words = match words::read(memory, &addresses) {

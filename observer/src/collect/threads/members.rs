@@ -10,9 +10,9 @@ use super::comm::Comms;
 use super::locks::{Found, Owner};
 use super::naming::{self, Name};
 use super::tracked::Sleeper;
-use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, count, syscall};
+use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, syscall};
 use crate::collect::pagemap;
-use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn};
+use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn, lose};
 
 /// Holders told of a group.
 const HOLDERS: usize = 3;
@@ -60,7 +60,8 @@ impl ThreadReader {
             .into_iter()
             .filter_map(|(id, members)| {
                 let frames = self.places.get(&id)?;
-                let name = *self.names.entry(id).or_insert_with(|| naming::of(members.operation, frames));
+                // Of a group that all have left there is none, and nothing to tell.
+                let name = *self.names.get(&id)?;
                 members.into_group(id, frames, name, now, (self.pid, self.first), locks)
             })
             .collect();
@@ -71,7 +72,7 @@ impl ThreadReader {
         sample.groups_total = all.len() as u64;
         sample.members_left_out = all.iter().skip(MAX_GROUPS).map(|group| group.count).sum();
         all.truncate(MAX_GROUPS);
-        count(&mut sample.losses, "thread_groups_left_out", sample.groups_total - all.len() as u64);
+        lose(&mut sample.losses, "thread_groups_left_out", sample.groups_total - all.len() as u64);
         sample.groups = all;
     }
 }

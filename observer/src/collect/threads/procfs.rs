@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 
 use super::comm::Comm;
 use super::{Visit, futex};
+use crate::target::status;
 
 /// Threads looked at in one census; the kernel allows more, no process has them.
 pub const MAX_THREADS: usize = 1 << 19;
@@ -158,9 +159,7 @@ fn parse_state(text: &[u8]) -> Option<u8> {
 }
 
 fn parse_switches(text: &[u8]) -> Option<u64> {
-    let line =
-        text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"voluntary_ctxt_switches:"))?;
-    str::from_utf8(line).ok()?.trim().parse().ok()
+    status::field(text, "voluntary_ctxt_switches:")?.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::tracked::{Sleeper, Tracked};
 use super::unwind::{End, Registers};
-use super::{MAX_PLACES, StackKey, ThreadReader, ThreadSample, Visit, count, futex, identity, procfs};
-use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd};
+use super::{MAX_PLACES, StackKey, ThreadReader, ThreadSample, Visit, futex, identity, procfs};
+use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd, lose};
 use crate::symbol;
 use crate::target::maps::{self, Mapping};
 
@@ -34,8 +34,7 @@ impl ThreadReader {
     }
 
     pub(super) fn mapping(&self, address: u64) -> Option<&Mapping> {
-        let after = self.maps.partition_point(|mapping| mapping.start <= address);
-        self.maps.get(after.checked_sub(1)?).filter(|mapping| address < mapping.end)
+        maps::at(&self.maps, address)
     }
 
     pub(super) fn read_stacks(
@@ -60,8 +59,8 @@ impl ThreadReader {
             let key: StackKey = (wait.reason, stack.addresses.into());
             read.push((visit, wait, before, lacks, key));
         }
-        count(&mut sample.losses, "threads_moved_while_read", torn);
-        count(&mut sample.losses, "thread_stacks_truncated", truncated);
+        lose(&mut sample.losses, "threads_moved_while_read", torn);
+        lose(&mut sample.losses, "thread_stacks_truncated", truncated);
         let keys: Vec<&StackKey> = read.iter().map(|(.., key)| key).collect();
         let groups = self.identify(&keys, &mut sample.losses);
         for ((visit, wait, before, lacks, _), group) in read.into_iter().zip(groups) {
@@ -123,7 +122,7 @@ impl ThreadReader {
                 known.get(*key).copied().unwrap_or_else(|| {
                     let id = identity::of_group(GroupKind::Thread, key.0, &[]);
                     self.places.entry(id).or_insert_with(|| Arc::new([]));
-                    count(losses, "thread_stacks_left_out", 1);
+                    lose(losses, "thread_stacks_left_out", 1);
                     id
                 })
             })

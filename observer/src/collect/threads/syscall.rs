@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::futex::Wait;
+use super::futex::{FUTEX_WAIT2, FUTEX_WAITV, Wait};
 use crate::sample::WaitsOn;
 
 /// Descriptors of a group that are looked at.
@@ -38,7 +38,7 @@ enum Limit {
 use Limit::{Always, Milliseconds, Never, Pointer};
 
 /// Calls that wait for somebody else, by what they are called; several calls that do the same have one name.
-const CALLS: [(i64, &str, Object, Limit); 52] = [
+const CALLS: &[(i64, &str, Object, Limit)] = &[
     (libc::SYS_read, "read", Descriptor, Never),
     (libc::SYS_readv, "read", Descriptor, Never),
     (libc::SYS_pread64, "read", Descriptor, Never),
@@ -60,10 +60,13 @@ const CALLS: [(i64, &str, Object, Limit); 52] = [
     (libc::SYS_accept, "accept", Descriptor, Never),
     (libc::SYS_accept4, "accept", Descriptor, Never),
     (libc::SYS_connect, "connect", Descriptor, Never),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_poll, "poll", Nothing, Milliseconds(2)),
     (libc::SYS_ppoll, "poll", Nothing, Pointer(2)),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_select, "select", Nothing, Pointer(4)),
     (libc::SYS_pselect6, "select", Nothing, Pointer(4)),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_epoll_wait, "epoll_wait", Descriptor, Milliseconds(3)),
     (libc::SYS_epoll_pwait, "epoll_wait", Descriptor, Milliseconds(3)),
     (SYS_EPOLL_PWAIT2, "epoll_wait", Descriptor, Pointer(3)),
@@ -72,11 +75,13 @@ const CALLS: [(i64, &str, Object, Limit); 52] = [
     (libc::SYS_io_uring_enter, "io_uring_enter", Descriptor, Never),
     (libc::SYS_nanosleep, "nanosleep", Nothing, Always),
     (libc::SYS_clock_nanosleep, "nanosleep", Nothing, Always),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_pause, "pause", Nothing, Never),
     (libc::SYS_rt_sigsuspend, "pause", Nothing, Never),
     (libc::SYS_rt_sigtimedwait, "sigwait", Nothing, Pointer(2)),
     (libc::SYS_wait4, "wait4", Process, Never),
     (libc::SYS_waitid, "wait4", Nothing, Never),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_vfork, "vfork", Nothing, Never),
     (libc::SYS_flock, "flock", Descriptor, Never),
     (libc::SYS_fcntl, "fcntl lock", Descriptor, Never),
@@ -86,6 +91,7 @@ const CALLS: [(i64, &str, Object, Limit); 52] = [
     (libc::SYS_semtimedop, "semop", Nothing, Pointer(3)),
     (libc::SYS_mq_timedreceive, "mq_receive", Nothing, Pointer(4)),
     (libc::SYS_mq_timedsend, "mq_send", Nothing, Pointer(4)),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, "open", Nothing, Never),
     (libc::SYS_openat, "open", Nothing, Never),
     (libc::SYS_fsync, "fsync", Descriptor, Never),
@@ -94,13 +100,13 @@ const CALLS: [(i64, &str, Object, Limit); 52] = [
     (libc::SYS_restart_syscall, "wait taken up again", Nothing, Always),
 ];
 
-const SYS_IO_PGETEVENTS: i64 = 333;
+const SYS_IO_PGETEVENTS: i64 = if cfg!(target_arch = "x86_64") { 333 } else { 292 };
 const SYS_EPOLL_PWAIT2: i64 = 441;
 
 /// The wait that a call stands for; of a call that is not in the table nothing but that it waits is said. `None`
 /// outside of calls, and for those of futexes.
 pub fn wait(number: i64, arguments: &[u64; 6]) -> Option<Wait> {
-    if number < 0 || matches!(number, libc::SYS_futex | 449 | 455) {
+    if number < 0 || matches!(number, libc::SYS_futex | FUTEX_WAITV | FUTEX_WAIT2) {
         return None;
     }
     let Some((_, reason, object, limit)) = CALLS.iter().find(|(call, ..)| *call == number) else {

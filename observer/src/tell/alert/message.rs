@@ -214,8 +214,7 @@ impl Facts {
             return self;
         }
         for one in growth::ranked(&target.diagnosis.growth_sites).iter().take(2) {
-            let frame = site::own(&one.frames).or(Some(0)).and_then(|at| one.frames.get(at));
-            let Some(frame) = frame else { continue };
+            let Some(frame) = site::owner(&one.frames) else { continue };
             let place = Place { function: site::name(frame), file: frame.file.clone(), line: frame.line };
             self.details.push(format!(
                 "{} first touched in {}",

@@ -10,8 +10,8 @@ use super::cycles::{self, Circle};
 use super::owners::Crowd;
 use super::{Owner, lock, procfs, words};
 use crate::collect::threads::tracked::{Sleeper, Tracked};
-use crate::collect::threads::{ThreadReader, ThreadSample, count};
-use crate::sample::{Deadlock, DeadlockedThread};
+use crate::collect::threads::{ThreadReader, ThreadSample};
+use crate::sample::{Deadlock, DeadlockedThread, lose};
 use crate::target::memory::RemoteMemory;
 
 /// Deadlocks told in one sample.
@@ -54,7 +54,7 @@ impl ThreadReader {
         circles.retain(|circle| circle.threads.len() <= MAX_CIRCLE);
         circles.sort_by_key(|circle| std::cmp::Reverse(circle.threads.len() as u64 + circle.behind));
         circles.truncate(MAX_DEADLOCKS);
-        count(&mut sample.losses, "deadlocks_left_out", (seen - circles.len()) as u64);
+        lose(&mut sample.losses, "deadlocks_left_out", (seen - circles.len()) as u64);
         let links = |circle: &Circle| -> Vec<Link> {
             let waits = circle.threads.iter().filter_map(|tid| sleeping.get(tid));
             waits.map(|sleeper| link(sleeper.tid, &sleeper.now)).collect()

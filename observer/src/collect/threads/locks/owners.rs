@@ -6,10 +6,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use super::super::unwind::Registers;
 use super::super::{procfs, procfs::MAX_THREADS};
 use crate::kernel::census::ThreadRecord;
+use crate::target::status;
 
 /// The threads of the target at one moment.
 pub struct Crowd<'a> {
@@ -113,8 +115,7 @@ impl<'a> Crowd<'a> {
 
 /// The process and the name of any thread of this machine that observer sees.
 pub fn anywhere(tid: u32) -> Option<(u32, String)> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
-    let process = field(&status, b"Tgid:")?.parse().ok()?;
+    let process = status::number(Path::new("/proc"), tid, "Tgid:")?;
     Some((process, procfs::name(process, tid).unwrap_or_default()))
 }
 
@@ -160,7 +161,7 @@ fn of_files(pid: u32, tid: u32) -> Option<Person> {
 /// Whether the target has numbers of its own.
 fn is_elsewhere(pid: u32) -> bool {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    field(&status, b"NSpid:").is_some_and(|numbers| numbers.split_ascii_whitespace().count() > 1)
+    status::field(&status, "NSpid:").is_some_and(|numbers| numbers.split_ascii_whitespace().count() > 1)
 }
 
 /// The innermost numbers of all threads, with ours.
@@ -172,16 +173,11 @@ fn translate(pid: u32) -> HashMap<u32, u32> {
         .filter_map(|task| {
             let tid = task.file_name().to_str()?.parse().ok()?;
             let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()?;
-            let innermost = field(&status, b"NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()?;
+            let innermost =
+                status::field(&status, "NSpid:")?.split_ascii_whitespace().next_back()?.parse().ok()?;
             Some((innermost, tid))
         })
         .collect()
-}
-
-/// The rest of the line that begins so.
-fn field<'t>(status: &'t [u8], name: &[u8]) -> Option<&'t str> {
-    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-    str::from_utf8(line).ok().map(str::trim)
 }
 
 #[cfg(test)]
@@ -211,7 +207,5 @@ mod tests {
         assert_eq!((crowd.find(pid), crowd.find(u32::MAX)), (Some(pid), None));
         assert!(crowd.person(pid).is_some_and(|person| !person.name.is_empty()));
         assert_eq!(anywhere(pid).map(|(process, _)| process), Some(pid));
-        assert_eq!(field(b"Tgid:\t5\nNSpid:\t9\t5\n", b"NSpid:"), Some("9\t5"));
-        assert_eq!(field(b"", b"NSpid:"), None);
     }
 }

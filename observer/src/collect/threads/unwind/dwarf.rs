@@ -15,7 +15,7 @@ use super::instructions::{self, Base, Preserved, WayOut};
 use super::rules::{Rule, Values, register};
 use super::tables::{Table, Tables};
 use super::{End, MAX_FRAME_BYTES, MAX_FRAMES, Registers, Stack, Unwinder, Window, code_ranges, is_code};
-use crate::target::maps::Mapping;
+use crate::target::maps::{self, Mapping};
 use crate::target::memory::RemoteMemory;
 
 /// Places whose rule is remembered.
@@ -104,8 +104,7 @@ impl CallFrames {
     }
 
     fn mapping(&self, address: u64) -> Option<&Mapping> {
-        let after = self.maps.partition_point(|mapping| mapping.start <= address);
-        self.maps.get(after.checked_sub(1)?).filter(|mapping| address < mapping.end)
+        maps::at(&self.maps, address)
     }
 
     fn table(&mut self, address: u64) -> Option<(Arc<Table>, u64)> {

@@ -5,8 +5,6 @@
 
 /// Bytes of stack that travel with a sample.
 pub const MAX_STACK_BYTES: usize = 8192;
-/// The stack is copied in steps of this, until one fails.
-pub const STACK_STEP: usize = 1024;
 /// Sampled allocations, of all targets together, that can be alive at a time.
 pub const MAX_LIVE: u32 = 1 << 16;
 

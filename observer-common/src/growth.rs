@@ -10,8 +10,6 @@ pub const MAX_FRAMES: usize = 127;
 pub const STACK_BYTES: usize = 8192;
 /// The same for targets whose stacks are.
 pub const MAX_STACK_BYTES: usize = 16384;
-/// The stack is copied in steps of this, until one fails.
-pub const STACK_STEP: usize = 1024;
 
 /// `kind`: a fault.
 pub const FAULT: u32 = 0;

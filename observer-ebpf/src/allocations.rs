@@ -15,12 +15,11 @@ use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::ProbeContext;
 use observer_common::allocations::{
-    AllocationHeader, AllocationRecord, Block, Counter, FreeRecord, MAX_LIVE, MAX_STACK_BYTES, STACK_STEP,
-    interval, kind,
+    AllocationHeader, AllocationRecord, Block, Counter, FreeRecord, MAX_LIVE, MAX_STACK_BYTES, interval, kind,
 };
 use observer_common::loss::Loss;
 
-use crate::{loss, target};
+use crate::{loss, stack, target};
 
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
@@ -286,35 +285,17 @@ fn tell(pid_tgid: u64, slot: u32, address: u64, pending: &Pending, registers: &R
         stack_bytes: 0,
     };
     // SAFETY: the entry has room for a record; what is not copied into it is not said to be good.
-    unsafe {
+    let copied = unsafe {
         (&raw mut (*record).header).write(header);
-        (*record).header.stack_bytes = copy((&raw mut (*record).stack).cast(), registers.sp) as u32;
+        let room = (&raw mut (*record).stack).cast();
+        let copied = stack::copy::<MAX_STACK_BYTES>(room, registers.sp, MAX_STACK_BYTES);
+        (*record).header.stack_bytes = copied as u32;
+        copied
+    };
+    if copied == 0 {
+        loss::count(Loss::AllocationsStackUnreadable);
     }
     entry.submit(BPF_RB_NO_WAKEUP);
-}
-
-/// Copies the stack from its top, step by step until one cannot be read.
-///
-/// # Safety
-///
-/// `to` has room for `MAX_STACK_BYTES`.
-#[inline(always)]
-unsafe fn copy(to: *mut u8, sp: u64) -> usize {
-    let mut done = 0;
-    while done < MAX_STACK_BYTES {
-        // SAFETY: `done` is a multiple of the step below the room; the helper checks the source.
-        let failed = unsafe {
-            bpf_probe_read_user(to.add(done).cast(), STACK_STEP as u32, (sp + done as u64) as *const _)
-        };
-        if failed != 0 {
-            if done == 0 {
-                loss::count(Loss::AllocationsStackUnreadable);
-            }
-            break;
-        }
-        done += STACK_STEP;
-    }
-    done
 }
 
 #[inline(always)]

@@ -7,20 +7,20 @@ use core::mem::offset_of;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_probe_read_user,
-    bpf_ringbuf_output, bpf_task_pt_regs,
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_stack, bpf_ktime_get_ns, bpf_ringbuf_output,
+    bpf_task_pt_regs,
 };
 use aya_ebpf::macros::{btf_tracepoint, map, perf_event};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::{BtfTracePointContext, PerfEventContext};
 use observer_common::growth::{
-    FAULT, FaultHeader, FaultRecord, MAX_FRAMES, MAX_STACK_BYTES, MOVED, STACK_BYTES, STACK_STEP,
+    FAULT, FaultHeader, FaultRecord, MAX_FRAMES, MAX_STACK_BYTES, MOVED, STACK_BYTES,
 };
 use observer_common::loss::Loss;
 use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
 
 use crate::registers::Registers;
-use crate::{bound, loss, target};
+use crate::{bound, loss, stack, target};
 
 const BPF_F_USER_STACK: u64 = 1 << 8;
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -102,7 +102,11 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copied: usize) {
     record.header.stack_bytes = 0;
     let mut length = size_of::<FaultHeader>() + frames * 8;
     if copied != 0 {
-        let bytes = bound::unknown(copy(record, copied) as u64).min(MAX_STACK_BYTES as u64) as usize;
+        // SAFETY: `stack` has room for so much.
+        let bytes = unsafe {
+            stack::copy::<MAX_STACK_BYTES>((&raw mut record.stack).cast(), record.header.sp, copied)
+        };
+        let bytes = bound::unknown(bytes as u64).min(MAX_STACK_BYTES as u64) as usize;
         record.header.stack_bytes = bytes as u32;
         length = offset_of!(FaultRecord, stack) + bytes;
     }
@@ -118,28 +122,6 @@ fn sample(ctx: &PerfEventContext, record: &mut FaultRecord, copied: usize) {
     if full != 0 {
         loss::count(Loss::GrowthRingFull);
     }
-}
-
-/// Copies so much of the stack from its top, step by step until one cannot be read: above a first frame is the end.
-#[inline(always)]
-fn copy(record: &mut FaultRecord, most: usize) -> usize {
-    let sp = record.header.sp;
-    let mut done = 0;
-    while done < MAX_STACK_BYTES && done < most {
-        // SAFETY: `done` is a multiple of the step below the size of `stack`; the helper checks the source.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                record.stack.as_mut_ptr().add(done).cast(),
-                STACK_STEP as u32,
-                (sp + done as u64) as *const c_void,
-            )
-        };
-        if failed != 0 {
-            break;
-        }
-        done += STACK_STEP;
-    }
-    done
 }
 
 /// A place was found for a mapping: where `mremap` asked for it, what was mapped moves there.

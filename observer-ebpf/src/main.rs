@@ -11,6 +11,7 @@ mod layout;
 mod lifecycle;
 mod loss;
 mod registers;
+mod stack;
 mod target;
 mod waits;
 

@@ -2,10 +2,9 @@
 //! the eBPF object, Linux 6.6 and a C compiler.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use observer::collect::allocations::provider;
@@ -13,67 +12,41 @@ use observer::observe::{KernelSource, Observer, Options};
 use observer::sample::{AllocationSite, Allocations, Sample};
 use observer::target::maps;
 
+#[path = "support/c_programs.rs"]
+mod c_programs;
 #[path = "support/observer.rs"]
 mod observer_program;
+
+use c_programs::{Program, USUAL, compile};
 
 /// A breakpoint.
 const INT3: u8 = 0xcc;
 
-struct Program {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _directory: Option<tempfile::TempDir>,
-}
+/// A running `allocator`.
+struct Allocator(Program);
 
-impl Program {
+impl Allocator {
     fn start(flags: &[&str], arguments: &[&str]) -> Self {
         Self::start_with(flags, arguments, &[])
     }
 
     fn start_with(flags: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("allocator");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/allocator/allocator.c");
-        let compiled = Command::new("cc")
-            .args(["-O2", "-fomit-frame-pointer", "-pthread", "-o"])
-            .arg(&program)
-            .arg(source)
-            .args(flags)
-            .status()
-            .expect("a C compiler (install: cargo xtask setup)");
-        assert!(compiled.success());
-        let mut running = Self::run(Command::new(program).args(arguments).envs(environment.iter().copied()));
-        running._directory = Some(directory);
+        let program = compile("cc", "allocator", &[&USUAL, flags].concat(), directory.path());
+        let mut command = Command::new(program);
+        command.args(arguments).envs(environment.iter().copied());
+        let mut running = Self(Program::start(&mut command, Some(directory)));
+        // It has loaded what it needs when it answers.
+        running.ask("");
         running
     }
 
-    fn run(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut program = Self { child, commands, answers, _directory: None };
-        // It has loaded what it needs when it answers.
-        program.ask("");
-        program
-    }
-
     fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     fn ask(&mut self, command: &str) -> Vec<u64> {
-        writeln!(self.commands, "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.split_whitespace().map(|word| word.parse().unwrap()).collect()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.ask(command).split_whitespace().map(|word| word.parse().unwrap()).collect()
     }
 }
 
@@ -152,7 +125,7 @@ fn bytes_of(pid: u32, read: impl Fn((&File, u64), u64, &mut [u8])) -> Vec<u8> {
 #[test]
 #[ignore = "needs root"]
 fn root_what_is_kept_is_named_with_its_bytes_and_what_is_given_back_is_not() {
-    let mut program = Program::start(&[], &["3", "60"]);
+    let mut program = Allocator::start(&[], &["3", "60"]);
     let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
     observer.sample().unwrap();
     let before = program.ask("");
@@ -177,7 +150,7 @@ fn root_what_is_kept_is_named_with_its_bytes_and_what_is_given_back_is_not() {
 #[test]
 #[ignore = "needs root"]
 fn root_a_healthy_churn_has_no_live_growth() {
-    let program = Program::start(&[], &["3", "60", "healthy"]);
+    let program = Allocator::start(&[], &["3", "60", "healthy"]);
     let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
     let sample = watch(&mut observer, 3.0);
     let found = allocations(&sample);
@@ -189,14 +162,14 @@ fn root_a_healthy_churn_has_no_live_growth() {
 #[test]
 #[ignore = "needs root"]
 fn root_a_static_program_with_symbols_is_tracked_and_a_stripped_one_says_why_not() {
-    let mut program = Program::start(&["-static"], &["2", "60"]);
+    let mut program = Allocator::start(&["-static"], &["2", "60"]);
     let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
     observer.sample().unwrap();
     let before = program.ask("");
     let sample = watch(&mut observer, 3.0);
     let after = program.ask("");
     within(live(allocations(&sample), "keep_large"), (after[1] - before[1]) as f64, 0.2);
-    let stripped = Program::start(&["-static", "-s"], &["2", "60"]);
+    let stripped = Allocator::start(&["-static", "-s"], &["2", "60"]);
     let mut observer = Observer::attach(stripped.pid(), &options(), KernelSource::Load).unwrap();
     let sample = observer.sample().unwrap();
     assert!(sample.allocations.is_none());
@@ -207,8 +180,8 @@ fn root_a_static_program_with_symbols_is_tracked_and_a_stripped_one_says_why_not
 #[test]
 #[ignore = "needs root"]
 fn root_breakpoints_are_in_one_process_only_and_go_again() {
-    let mut program = Program::start(&[], &["4", "60"]);
-    let neighbour = Program::start(&[], &["1", "60"]);
+    let mut program = Allocator::start(&[], &["4", "60"]);
+    let neighbour = Allocator::start(&[], &["1", "60"]);
     let clean = stored_bytes(program.pid());
     assert_eq!(first_bytes(program.pid()), clean);
     for _ in 0..20 {
@@ -231,7 +204,7 @@ fn root_breakpoints_are_in_one_process_only_and_go_again() {
 #[test]
 #[ignore = "needs root"]
 fn root_breakpoints_go_when_the_observer_is_killed_and_from_a_forked_child() {
-    let mut program = Program::start(&[], &["3", "60"]);
+    let mut program = Allocator::start(&[], &["3", "60"]);
     let clean = stored_bytes(program.pid());
     let pid = program.pid().to_string();
     let mut command =
@@ -272,7 +245,7 @@ fn root_other_allocators_are_found_where_they_are_loaded_before_libc() {
     ] {
         let path = format!("/usr/lib/{}-linux-gnu/{library}", std::env::consts::ARCH);
         assert!(Path::new(&path).exists(), "{path} (install: cargo xtask setup)");
-        let mut program = Program::start_with(&[], &["2", "60"], &[("LD_PRELOAD", &path)]);
+        let mut program = Allocator::start_with(&[], &["2", "60"], &[("LD_PRELOAD", &path)]);
         let mut observer = Observer::attach(program.pid(), &options(), KernelSource::Load).unwrap();
         observer.sample().unwrap();
         let before = program.ask("");

@@ -7,26 +7,21 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
+#[path = "support/c_programs.rs"]
+mod c_programs;
 #[path = "support/daemon.rs"]
 mod daemon;
 #[path = "support/observer.rs"]
 mod support;
 
+use c_programs::compile_as;
 use daemon::{Daemon, until};
 use support::Victim;
 
 /// A C program under a name that no other process has.
 fn build(source: &str, directory: &Path, name: &str) -> PathBuf {
     let program = directory.join(name);
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../xtask/targets/c/{source}/{source}.c"));
-    let compiled = Command::new("cc")
-        .args(["-O2", "-pthread", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status()
-        .expect("a C compiler (install: cargo xtask setup)");
-    assert!(compiled.success());
+    compile_as(&program, "cc", source, &["-O2", "-pthread"]);
     program
 }
 

@@ -1,105 +1,71 @@
 //! Memory growth of a real C program by the stacks that touched it: needs root, the eBPF object and a C compiler.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use observer::collect::growth::{GrowthReader, GrowthSites, Seen, Touch};
+use observer::collect::growth::{GrowthReader, GrowthSites, Seen};
 use observer::collect::process::ProcessReader;
-use observer::collect::threads::unwind::{Registers, dwarf::CallFrames};
+use observer::collect::threads::unwind::dwarf::CallFrames;
 use observer::kernel::{Kernel, KernelOptions, TargetHandle};
 use observer::symbol::native::Native;
 
 const MIB: u64 = 1 << 20;
 
+#[path = "support/c_programs.rs"]
+mod c_programs;
+
+use c_programs::{Program, USUAL, compile};
+
 /// A running `grower`, and what watches it.
 struct Grower {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    program: Program,
     kernel: Kernel,
     _target: TargetHandle,
     growth: GrowthReader,
-    _directory: tempfile::TempDir,
+}
+
+fn grower(flags: &[&str]) -> Program {
+    let directory = tempfile::tempdir().unwrap();
+    let program = compile("cc", "grower", &[&USUAL, flags].concat(), directory.path());
+    Program::start(&mut Command::new(program), Some(directory))
 }
 
 impl Grower {
     fn start(flags: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("grower");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/grower/grower.c");
-        let compiled = Command::new("cc")
-            .args(["-O2", "-fomit-frame-pointer", "-pthread", "-o"])
-            .arg(&program)
-            .arg(source)
-            .args(flags)
-            .status()
-            .expect("a C compiler (install: cargo xtask setup)");
-        assert!(compiled.success());
-        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let pid = child.id();
+        let program = grower(flags);
+        let pid = program.pid();
         let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
         let target = kernel.add_target(pid).unwrap();
         kernel.copy_stacks(&target, true).unwrap();
         let growth =
             GrowthReader::open(pid, false, Box::new(Native::new(pid)), Box::new(CallFrames::new(pid)))
                 .unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, commands, answers, kernel, _target: target, growth, _directory: directory }
+        Self { program, kernel, _target: target, growth }
     }
 
     /// Gives a command, and takes samples in while it is carried out.
     fn tell(&mut self, command: &str) {
-        writeln!(self.commands, "{command}").unwrap();
-        let (kernel, growth, answers) = (&mut self.kernel, &mut self.growth, &mut self.answers);
+        let (kernel, growth, program) = (&mut self.kernel, &mut self.growth, &mut self.program);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let done = &done;
             scope.spawn(move || {
-                let mut answer = String::new();
-                answers.read_line(&mut answer).unwrap();
+                let answer = program.ask(command);
                 done.store(true, Ordering::Release);
                 assert_eq!(answer, "ok\n");
             });
             loop {
                 let last = done.load(Ordering::Acquire);
                 let faults = kernel.drain_faults();
-                let touches: Vec<Seen<'_>> = faults
-                    .iter()
-                    .map(|fault| match fault.moved {
-                        Some(moved) => Seen::Move {
-                            from: moved.from,
-                            to: fault.address,
-                            bytes: moved.bytes,
-                            room: moved.room,
-                        },
-                        None => Seen::Touch(Touch {
-                            address: fault.address,
-                            weight: fault.weight,
-                            thread: fault.global_tid,
-                            registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
-                            frames: &fault.frames,
-                            stack: &fault.stack,
-                        }),
-                    })
-                    .collect();
-                growth.record(&touches);
+                growth.record(&faults.iter().map(Seen::from).collect::<Vec<_>>());
                 if last {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-    }
-}
-
-impl Drop for Grower {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -121,7 +87,7 @@ fn about(bytes: u64, mib: u64) -> bool {
 
 fn finds_what_grew(flags: &[&str]) {
     let mut target = Grower::start(flags);
-    let mut memory = ProcessReader::open(target.child.id()).unwrap();
+    let mut memory = ProcessReader::open(target.program.pid()).unwrap();
     let before = memory.memory().unwrap().anonymous_bytes;
     for command in ["small 128", "large 128", "arena 60", "map 128", "file 128", "churn 512"] {
         target.tell(command);
@@ -205,16 +171,14 @@ fn huge_growth() -> u64 {
 
 /// What `snapshot --growth` writes of a program that grows all the while.
 fn snapshot(format: &str) -> Vec<u8> {
-    let mut target = Grower::start(&[]);
-    let pid = target.child.id().to_string();
-    let Grower { commands, kernel, .. } = &mut target;
     // Watched by the program that is tested, not by us.
-    drop(std::mem::replace(kernel, Kernel::load(&KernelOptions::default()).unwrap()));
+    let mut target = grower(&[]);
+    let pid = target.pid().to_string();
     let done = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
-                writeln!(commands, "small 1\nmap 1").unwrap();
+                writeln!(target.commands, "small 1\nmap 1").unwrap();
                 std::thread::sleep(Duration::from_millis(100));
             }
         });

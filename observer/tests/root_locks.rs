@@ -1,33 +1,25 @@
 //! Locks of real C programs, their holders and circles, read from outside: needs leave to read another process, and a C
 //! compiler.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use observer::collect::threads::{ThreadOptions, ThreadReader, ThreadSample};
 use observer::diagnose::locks;
-use observer::kernel::{CensusOptions, Kernel, KernelOptions, TargetHandle, ThreadRecord};
 use observer::sample::{Deadlock, Group, Sample};
 use observer::symbol::native::Native;
 
-/// The program, built as users build theirs: without frame pointers, with symbols.
+#[path = "support/c_programs.rs"]
+mod c_programs;
+
+use c_programs::{Census, Program, USUAL};
+
 fn build(directory: &Path, compiler: &str, flags: &[&str]) -> PathBuf {
-    let program = directory.join("locks");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/locks/locks.c");
-    let mut command = Command::new(compiler);
-    command.args(["-O2", "-fomit-frame-pointer", "-pthread", "-o"]).arg(&program).arg(source).args(flags);
-    assert!(command.status().expect("a C compiler (install: cargo xtask setup)").success());
-    program
+    c_programs::compile(compiler, "locks", &[&USUAL, flags].concat(), directory)
 }
 
 /// A running `locks`.
-struct Locks {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _directory: tempfile::TempDir,
-}
+struct Locks(Program);
 
 impl Locks {
     fn new(compiler: &str, flags: &[&str]) -> Self {
@@ -37,54 +29,22 @@ impl Locks {
     }
 
     fn start(command: &mut Command, directory: tempfile::TempDir) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, commands, answers, _directory: directory }
+        Self(Program::start(command, Some(directory)))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.pid()
     }
 
     fn tell(&mut self, commands: &[&str]) {
         for command in commands {
-            writeln!(self.commands, "{command}").unwrap();
-            let mut answer = String::new();
-            self.answers.read_line(&mut answer).unwrap();
-            assert_eq!(answer, "ok\n", "to {command}");
+            self.0.tell(command);
         }
     }
 
     fn reader(&self) -> ThreadReader {
-        let pid = self.child.id();
+        let pid = self.pid();
         ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)))
-    }
-}
-
-impl Drop for Locks {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The kernel's census of a target.
-struct Census {
-    kernel: Kernel,
-    handle: TargetHandle,
-}
-
-impl Census {
-    fn of(pid: u32) -> Self {
-        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
-        let handle = kernel.add_target(pid).unwrap();
-        Self { kernel, handle }
-    }
-
-    /// Turns to another target.
-    fn turn_to(&mut self, pid: u32) {
-        self.handle = self.kernel.add_target(pid).unwrap();
-    }
-
-    fn take(&mut self) -> Vec<ThreadRecord> {
-        self.kernel.census(&self.handle, CensusOptions::default()).unwrap().threads
     }
 }
 
@@ -135,14 +95,14 @@ fn root_every_kind_of_mutex_says_who_holds_it() {
     ];
     for flags in [&[][..], &["-static"]] {
         let mut target = Locks::new("cc", flags);
-        let mut census = Census::of(target.child.id());
+        let mut census = Census::of(target.pid());
         for (kind, does, at) in all {
             let mut fresh = Locks::start(
-                &mut Command::new(format!("/proc/{}/exe", target.child.id())),
+                &mut Command::new(format!("/proc/{}/exe", target.pid())),
                 tempfile::tempdir().unwrap(),
             );
             fresh.tell(&[&format!("held {kind} {does} 3")]);
-            census.turn_to(fresh.child.id());
+            census.turn_to(fresh.pid());
             let sample = told(fresh.reader().sample(1.0, Some(&census.take())).unwrap());
             let group = only(&sample, "mutex lock");
             let on = group.waits_on.as_ref().unwrap();
@@ -179,7 +139,7 @@ fn finds_circles(compiler: &str, flags: &[&str], kinds: &[&str], by_kernel: bool
         let mut target = Locks::new(compiler, flags);
         target.tell(&[&format!("two {kind}"), "behind 5", &format!("three {kind}")]);
         let mut reader = target.reader();
-        let mut census = by_kernel.then(|| Census::of(target.child.id()));
+        let mut census = by_kernel.then(|| Census::of(target.pid()));
         let mut take = |at| told(reader.sample(at, census.as_mut().map(Census::take).as_deref()).unwrap());
         let sample = take(1.0);
         let mut lengths: Vec<_> = sample.deadlocks.iter().map(|one| (one.length, one.also_waiting)).collect();
@@ -232,7 +192,7 @@ fn root_threads_that_wait_for_themselves_and_for_ends() {
     for by_kernel in [false, true] {
         let mut target = Locks::new("cc", &[]);
         target.tell(&["self normal", "join", "joins", "timed"]);
-        let mut census = by_kernel.then(|| Census::of(target.child.id()));
+        let mut census = by_kernel.then(|| Census::of(target.pid()));
         let sample = told(target.reader().sample(0.0, census.as_mut().map(Census::take).as_deref()).unwrap());
         let mut circles: Vec<_> = sample.deadlocks.iter().map(circle).collect();
         for circle in &mut circles {
@@ -281,7 +241,7 @@ fn root_owners_that_are_gone_or_in_another_process_are_said() {
 fn root_waits_have_their_names_and_rwlocks_their_writer() {
     let mut target = Locks::new("cc", &[]);
     target.tell(&["rwlock 3", "sem 2", "cond 4", "barrier 5", "joined 6", "once 1"]);
-    let mut census = Census::of(target.child.id());
+    let mut census = Census::of(target.pid());
     let mut reader = target.reader();
     let sample = told(reader.sample(0.0, Some(&census.take())).unwrap());
     let counts = |reason: &str| only(&sample, reason).count;
@@ -322,7 +282,7 @@ fn root_contention_is_no_deadlock() {
     let mut target = Locks::new("cc", &[]);
     target.tell(&["churn 24", "sem 5"]);
     let mut reader = target.reader();
-    let mut census = Census::of(target.child.id());
+    let mut census = Census::of(target.pid());
     let (mut owners, mut waiters) = (0, 0);
     for look in 0..200 {
         let records = (look % 2 == 0).then(|| census.take());
@@ -365,7 +325,7 @@ fn root_numbers_of_another_namespace_are_translated() {
     unshare.args(["--pid", "--fork", "--kill-child"]).arg(&program);
     let mut target = Locks::start(&mut unshare, directory);
     target.tell(&["two normal", "held normal reads 2"]);
-    let children = format!("/proc/{0}/task/{0}/children", target.child.id());
+    let children = format!("/proc/{0}/task/{0}/children", target.pid());
     let pid: u32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     for by_kernel in [false, true] {
         let mut reader = ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)));
@@ -389,7 +349,7 @@ fn root_numbers_of_another_namespace_are_translated() {
 fn root_a_deadlock_stands_in_both_documents_and_above_the_rest() {
     let mut target = Locks::new("cc", &[]);
     target.tell(&["two normal", "behind 14"]);
-    let pid = target.child.id().to_string();
+    let pid = target.pid().to_string();
     let observer = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_observer")).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

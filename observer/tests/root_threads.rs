@@ -1,22 +1,20 @@
 //! Sleeping threads of real C programs, read from outside: needs leave to read another process, and a C compiler.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write as _;
+use std::process::Command;
 
 use observer::collect::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
-use observer::kernel::{CensusOptions, Kernel, KernelOptions, TargetHandle, ThreadRecord};
 use observer::sample::Group;
 use observer::symbol::native::Native;
 
+#[path = "support/c_programs.rs"]
+mod c_programs;
+
+use c_programs::{Census, Program, compile_as};
+
 /// A running `sleepers`.
-struct Sleepers {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _directory: tempfile::TempDir,
-}
+struct Sleepers(Program);
 
 impl Sleepers {
     fn build(flags: &[&str]) -> Self {
@@ -26,65 +24,26 @@ impl Sleepers {
     fn build_as(name: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join(name);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/sleepers/sleepers.c");
-        let compiled = Command::new("cc")
-            .args(["-O2", "-pthread", "-o"])
-            .arg(&program)
-            .arg(source)
-            .args(flags)
-            .status()
-            .expect("a C compiler (install: cargo xtask setup)");
-        assert!(compiled.success());
-        Self::start(program, directory)
+        compile_as(&program, "cc", "sleepers", &[&["-O2", "-pthread"], flags].concat());
+        Self(Program::start(&mut Command::new(program), Some(directory)))
     }
 
-    fn start(program: PathBuf, directory: tempfile::TempDir) -> Self {
-        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, commands, answers, _directory: directory }
+    fn pid(&self) -> u32 {
+        self.0.pid()
     }
 
     fn tell(&mut self, command: &str) {
-        writeln!(self.commands, "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "ok\n", "to {command}");
+        self.0.tell(command);
         // Its main thread sleeps too, once it reads the next command.
-        let call = format!("/proc/{}/syscall", self.child.id());
+        let call = format!("/proc/{}/syscall", self.pid());
         while !std::fs::read_to_string(&call).unwrap().starts_with("0 ") {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
     fn reader(&self) -> ThreadReader {
-        let pid = self.child.id();
+        let pid = self.pid();
         ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)))
-    }
-}
-
-impl Drop for Sleepers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The kernel's census of a target.
-struct Census {
-    kernel: Kernel,
-    handle: TargetHandle,
-}
-
-impl Census {
-    fn of(target: &Sleepers) -> Self {
-        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
-        let handle = kernel.add_target(target.child.id()).unwrap();
-        Self { kernel, handle }
-    }
-
-    fn take(&mut self) -> Vec<ThreadRecord> {
-        self.kernel.census(&self.handle, CensusOptions::default()).unwrap().threads
     }
 }
 
@@ -110,7 +69,7 @@ fn sees_threads_that_slept_before(flags: &[&str], by_kernel: bool) {
         target.tell(command);
     }
     let mut reader = target.reader();
-    let mut census = by_kernel.then(|| Census::of(&target));
+    let mut census = by_kernel.then(|| Census::of(target.pid()));
     let mut take = |at| reader.sample(at, census.as_mut().map(Census::take).as_deref()).unwrap();
     let sample = take(10.0);
     assert_eq!(sample.threads, 246);
@@ -292,8 +251,8 @@ fn root_a_process_that_exits_ends_the_reading() {
     target.tell("sem 50");
     let mut reader = target.reader();
     assert_eq!(reader.sample(0.0, None).unwrap().threads, 51);
-    writeln!(target.commands, "quit").unwrap();
-    target.child.wait().unwrap();
+    writeln!(target.0.commands, "quit").unwrap();
+    target.0.child.wait().unwrap();
     assert!(matches!(reader.sample(1.0, None), Err(ThreadError::Exited(_))));
 
     // Killed in the middle of being read, again and again: an error or a smaller sample, never a panic.
@@ -301,7 +260,7 @@ fn root_a_process_that_exits_ends_the_reading() {
         let mut target = Sleepers::build(&[]);
         target.tell("sem 300");
         let mut reader = target.reader();
-        let pid = nix::unistd::Pid::from_raw(target.child.id().cast_signed());
+        let pid = nix::unistd::Pid::from_raw(target.pid().cast_signed());
         let killer =
             std::thread::spawn(move || nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap());
         let outcome = reader.sample(0.0, None);
@@ -317,7 +276,7 @@ fn root_a_process_that_exits_ends_the_reading() {
 fn root_hostile_names_and_deleted_files_are_read_all_the_same() {
     let mut target = Sleepers::build_as("x) S 1 2\n\u{1b}[31m (deleted)", &[]);
     target.tell("sem 4");
-    let program = std::fs::read_link(format!("/proc/{}/exe", target.child.id())).unwrap();
+    let program = std::fs::read_link(format!("/proc/{}/exe", target.pid())).unwrap();
     std::fs::remove_file(program).unwrap();
     let sample = target.reader().sample(0.0, None).unwrap();
     assert_eq!(only(&sample, "wait_for_the_semaphore").count, 4);

@@ -1,8 +1,6 @@
 //! The pods on a real kubelet: an API server, a scheduler, containerd and a kubelet of Kubernetes 1.20, which is what
 //! Debian has the source of, in a network and file systems of their own. By hand, not in CI: building them takes some
-//! minutes and 2 GB, once.
-//!
-//! Needs root, and etcd-server, containerd, containernetworking-plugins, golang-1.19-go, dpkg-dev and rsync from Debian.
+//! minutes and 2 GB, once. Needs root.
 
 use std::fs;
 use std::path::Path;
@@ -25,15 +23,7 @@ pub fn kubelet() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a kubelet runs as root");
     }
-    for program in ["etcd", "containerd", "rsync", "dpkg-source"] {
-        if run::output("sh", &["-c", &format!("command -v {program}")]).is_none() {
-            bail!(
-                "{program} is missing (apt-get install -y --no-install-recommends etcd-server containerd \
-                 containernetworking-plugins golang-1.19-go dpkg-dev rsync)"
-            );
-        }
-    }
-    setup::ensure(Purpose::Pods, clock)?;
+    setup::ensure(Purpose::Kubelet, clock)?;
     let scripts = place::root().join("xtask/src/kubelet");
     let programs = place::cache()?.join("kubernetes");
     if !PROGRAMS.iter().all(|program| programs.join(program).exists()) {

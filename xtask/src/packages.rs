@@ -46,7 +46,7 @@ pub fn test(clock: Clock) -> Result<()> {
     machine.put(&later, "later.deb")?;
     std::fs::remove_file(&later).with_context(|| format!("cannot remove {}", later.display()))?;
     machine.put(&target()?, "obs-piler")?;
-    machine.run("install -m 755 /root/obs-piler /usr/local/bin/obs-piler")?;
+    machine.run("install -m 755 /opt/obs-piler /usr/local/bin/obs-piler")?;
     let before = install::files(&machine)?;
     install::install(&machine)?;
     clock.say("test", "installed, neither enabled nor started: passed");

@@ -7,6 +7,7 @@ mod deny;
 mod ebpf;
 mod go;
 mod images;
+mod kubelet;
 mod manifests;
 mod monitoring;
 mod native;
@@ -17,7 +18,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::run::Clock;
+use crate::run::{self, Clock};
 
 pub use self::go::newest as newest_go;
 pub use self::manifests::kubectl;
@@ -45,6 +46,8 @@ pub enum Purpose {
     Lint,
     /// Checking manifests and dashboard
     Validate,
+    /// The pods on a real kubelet
+    Kubelet,
     /// Building the Debian package
     Deb,
     /// Its tests
@@ -57,6 +60,34 @@ struct Need {
     what: String,
     why: &'static str,
     state: State,
+}
+
+impl Need {
+    /// What a distribution has: `found` says which, where it is here.
+    fn packaged(what: &str, why: &'static str, found: Option<String>, packages: &[&'static str]) -> Self {
+        let state = match found {
+            Some(found) => State::Here(found),
+            None => State::Missing(Recipe {
+                packages: packages.to_vec(),
+                elsewhere: vec![format!("(install {what} from your distribution)")],
+                ..Recipe::default()
+            }),
+        };
+        Self { what: what.to_owned(), why, state }
+    }
+
+    /// A program, which says its version in its first line.
+    fn program(
+        what: &str,
+        why: &'static str,
+        program: &str,
+        arguments: &[&str],
+        packages: &[&'static str],
+    ) -> Self {
+        let said = run::output(program, arguments);
+        let version = said.and_then(|said| Some(said.lines().next()?.to_owned()));
+        Self::packaged(what, why, version, packages)
+    }
 }
 
 enum State {
@@ -163,6 +194,10 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         }
         Purpose::Lint => needs.push(deny::cargo_deny()),
         Purpose::Validate => needs.extend(manifests::each()?),
+        Purpose::Kubelet => {
+            needs.extend(images::each());
+            needs.extend(kubelet::each());
+        }
         Purpose::Deb => needs.extend(debian_package::building()),
         Purpose::Packages => {
             needs.extend(debian_package::building());

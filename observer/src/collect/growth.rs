@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::pagemap::{Pagemap, page_bytes};
 use super::threads::identity;
 use super::threads::unwind::{End, Registers, Unwinder};
+use crate::kernel::Fault;
 use crate::sample::{Frame, GroupKind, GrowthSite, Losses, lose};
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps::{self, Mapping};
@@ -61,6 +62,22 @@ pub enum Seen<'s> {
         bytes: u64,
         room: u64,
     },
+}
+
+impl<'s> From<&'s Fault> for Seen<'s> {
+    fn from(fault: &'s Fault) -> Self {
+        if let Some(moved) = fault.moved {
+            return Self::Move { from: moved.from, to: fault.address, bytes: moved.bytes, room: moved.room };
+        }
+        Self::Touch(Touch {
+            address: fault.address,
+            weight: fault.weight,
+            thread: fault.global_tid,
+            registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
+            frames: &fault.frames,
+            stack: &fault.stack,
+        })
+    }
 }
 
 /// What grew, and what was lost on the way to knowing it.

@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::allocations::Allocating;
 use super::goroutines::Goroutines;
 use super::{Exited, KernelSource, Options, degrade};
-use crate::collect::growth::{GrowthReader, Seen, Touch};
+use crate::collect::growth::{GrowthReader, Seen};
 use crate::collect::mapped::MapsDifference;
-use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
+use crate::collect::threads::unwind::dwarf::CallFrames;
 use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
 use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
 use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
@@ -103,8 +103,7 @@ impl Native {
     /// Notes page faults of the target.
     pub fn record(&mut self, faults: &[Fault]) {
         let Some(growth) = &mut self.growth else { return };
-        let seen: Vec<Seen<'_>> = faults.iter().map(seen).collect();
-        growth.record(&seen);
+        growth.record(&faults.iter().map(Seen::from).collect::<Vec<_>>());
         if !self.deep
             && growth.wants_deeper_stacks()
             && let Some(seat) = &self.seat
@@ -250,20 +249,6 @@ fn has_libraries(pid: u32) -> bool {
     let code = maps::read(pid).unwrap_or_default().into_iter().filter(|map| map.executable && map.is_file());
     let files: BTreeSet<u64> = code.map(|map| map.inode).collect();
     files.len() > 1
-}
-
-fn seen(fault: &Fault) -> Seen<'_> {
-    if let Some(moved) = fault.moved {
-        return Seen::Move { from: moved.from, to: fault.address, bytes: moved.bytes, room: moved.room };
-    }
-    Seen::Touch(Touch {
-        address: fault.address,
-        weight: fault.weight,
-        thread: fault.global_tid,
-        registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
-        frames: &fault.frames,
-        stack: &fault.stack,
-    })
 }
 
 pub(super) fn add(losses: &mut Losses, more: Losses) {

@@ -14,7 +14,7 @@ pub fn files(machine: &Machine) -> Result<BTreeSet<String>> {
 }
 
 pub fn install(machine: &Machine) -> Result<()> {
-    machine.run("dpkg --install /root/observer.deb")?;
+    machine.run("dpkg --install /opt/observer.deb")?;
     machine.run("observer --version | grep 'with eBPF'")?;
     machine.run("dpkg-query -W -f '${Conffiles}' observer | grep /etc/observer/observer.toml")?;
     machine.run("observer run --config /etc/observer/observer.toml --check")?;
@@ -33,7 +33,7 @@ pub fn install(machine: &Machine) -> Result<()> {
 pub fn upgrade(machine: &Machine) -> Result<()> {
     let pid = "systemctl show --property MainPID --value observer.service";
     let before = machine.run(pid)?;
-    machine.run("dpkg --install /root/later.deb")?;
+    machine.run("dpkg --install /opt/later.deb")?;
     machine.run("grep obs-piler /etc/observer/observer.toml")?;
     machine.run("systemctl is-active observer.service")?;
     let after = machine.run(pid)?;

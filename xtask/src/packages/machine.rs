@@ -127,9 +127,9 @@ impl Machine {
         }
     }
 
-    /// Into its `/root`.
+    /// Into its `/opt`.
     pub fn put(&self, file: &Path, name: &str) -> Result<()> {
-        fs::copy(file, self.root.join("root").join(name))
+        fs::copy(file, self.root.join("opt").join(name))
             .with_context(|| format!("cannot copy {}", file.display()))?;
         Ok(())
     }

@@ -19,32 +19,23 @@ pub fn building() -> Vec<Need> {
     };
     vec![
         Need { what: "cargo-deb".to_owned(), why: "packs the Debian package", state },
-        need("dpkg-shlibdeps", "says which libraries it depends on", &["--version"], "dpkg-dev"),
-        need("strip", "takes the debug information out", &["--version"], "binutils"),
+        need("dpkg-shlibdeps", "says which libraries it depends on", "dpkg-dev"),
+        need("strip", "takes the debug information out", "binutils"),
     ]
 }
 
 /// To test it.
 pub fn testing() -> Vec<Need> {
     vec![
-        need("mmdebstrap", "makes the Debian that it is installed in", &["--version"], "mmdebstrap"),
-        need("lintian", "judges it", &["--version"], "lintian"),
-        need("man", "judges the manual", &["--version"], "man-db"),
-        need("zsh", "loads its completions", &["--version"], "zsh"),
-        need("fish", "completes with its completions", &["--version"], "fish"),
-        need("gcc", "builds the program that the service observes", &["--version"], "gcc"),
+        need("mmdebstrap", "makes the Debian that it is installed in", "mmdebstrap"),
+        need("lintian", "judges it", "lintian"),
+        need("man", "judges the manual", "man-db"),
+        need("zsh", "loads its completions", "zsh"),
+        need("fish", "completes with its completions", "fish"),
+        need("gcc", "builds the program that the service observes", "gcc"),
     ]
 }
 
-fn need(program: &str, why: &'static str, arguments: &[&str], package: &'static str) -> Need {
-    let version = run::output(program, arguments).and_then(|text| Some(text.lines().next()?.to_owned()));
-    let state = match version {
-        Some(found) => State::Here(found),
-        None => State::Missing(Recipe {
-            packages: vec![package],
-            elsewhere: vec![format!("(install {program} from your distribution)")],
-            ..Recipe::default()
-        }),
-    };
-    Need { what: program.to_owned(), why, state }
+fn need(program: &str, why: &'static str, package: &'static str) -> Need {
+    Need::program(program, why, program, &["--version"], &[package])
 }

@@ -1,8 +1,9 @@
 //! What the tests of native stacks, locks and languages need: another libc, allocators, compilers and runtimes, and a debugger
 //! whose stacks ours are compared with.
 
-use super::{Need, Recipe, State};
-use crate::run;
+use std::path::Path;
+
+use super::Need;
 
 pub fn each() -> Vec<Need> {
     vec![
@@ -22,27 +23,10 @@ pub fn each() -> Vec<Need> {
 /// An allocator that programs are run with in the tests.
 fn library(name: &str, package: &'static str) -> Need {
     let path = format!("/usr/lib/{}-linux-gnu/{name}", std::env::consts::ARCH);
-    let state = if std::path::Path::new(&path).exists() {
-        State::Here(path)
-    } else {
-        State::Missing(Recipe {
-            packages: vec![package],
-            elsewhere: vec![format!("(install {name} from your distribution)")],
-            ..Recipe::default()
-        })
-    };
-    Need { what: name.to_owned(), why: "an allocator that programs are observed with in the tests", state }
+    let found = Path::new(&path).exists().then_some(path);
+    Need::packaged(name, "an allocator that programs are observed with in the tests", found, &[package])
 }
 
 fn need(what: &str, why: &'static str, program: &str, package: &'static str) -> Need {
-    let said = run::output(program, &["--version"]);
-    let state = match said.as_deref().and_then(|said| said.lines().next()) {
-        Some(version) => State::Here(version.to_owned()),
-        None => State::Missing(Recipe {
-            packages: vec![package],
-            elsewhere: vec![format!("(install {program} from your distribution)")],
-            ..Recipe::default()
-        }),
-    };
-    Need { what: what.to_owned(), why, state }
+    Need::program(what, why, program, &["--version"], &[package])
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Need, Recipe, State};
+use super::Need;
 use crate::run;
 
 pub fn each() -> Vec<Need> {
@@ -11,22 +11,25 @@ pub fn each() -> Vec<Need> {
     let busybox = Path::new("/bin/busybox").exists().then(|| "/bin/busybox".to_owned());
     let tmux = run::output("tmux", &["-V"]).map(|text| text.trim().to_owned());
     vec![
-        need("QEMU", "runs other kernels", version("qemu-system-x86_64"), &["qemu-system-x86", "seabios"]),
-        need("busybox", "is the shell of the machines that QEMU runs", busybox, &["busybox-static"]),
-        need("cpio", "packs what those machines start with", version("cpio"), &["cpio"]),
-        need("gcc", "builds the C programs that the tests observe", version("gcc"), &["gcc", "libc6-dev"]),
-        need("tmux", "is the terminal in which the full-screen view is tested", tmux, &["tmux"]),
+        Need::packaged(
+            "QEMU",
+            "runs other kernels",
+            version("qemu-system-x86_64"),
+            &["qemu-system-x86", "seabios"],
+        ),
+        Need::packaged(
+            "busybox",
+            "is the shell of the machines that QEMU runs",
+            busybox,
+            &["busybox-static"],
+        ),
+        Need::packaged("cpio", "packs what those machines start with", version("cpio"), &["cpio"]),
+        Need::packaged(
+            "gcc",
+            "builds the C programs that the tests observe",
+            version("gcc"),
+            &["gcc", "libc6-dev"],
+        ),
+        Need::packaged("tmux", "is the terminal in which the full-screen view is tested", tmux, &["tmux"]),
     ]
-}
-
-fn need(what: &str, why: &'static str, found: Option<String>, packages: &[&'static str]) -> Need {
-    let state = match found {
-        Some(found) => State::Here(found),
-        None => State::Missing(Recipe {
-            packages: packages.to_vec(),
-            elsewhere: vec![format!("(install {what} from your distribution)")],
-            ..Recipe::default()
-        }),
-    };
-    Need { what: what.to_owned(), why, state }
 }

@@ -2,7 +2,6 @@
 //!
 //! Takes a diagnosis or a snapshot, gives text wrapped to the style's width.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::allocated;
@@ -11,11 +10,16 @@ use super::names;
 use super::{Snapshot, Style};
 use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
-use crate::sample::{
-    Container, Degraded, Frame, Group, GroupKind, GrowthSite, Losses, Place, TargetInfo, WaitsOn,
-};
+use crate::sample::{Degraded, Frame, Group, GroupKind, Losses, Place, WaitsOn};
 
 mod deadlocks;
+mod growth;
+mod who;
+
+use growth::growth_sites;
+pub(crate) use growth::{growth_place, kernel_words};
+pub(crate) use who::runtime;
+pub use who::target;
 
 /// Columns of the label, with its margin.
 const LABEL: usize = 16;
@@ -69,85 +73,6 @@ pub fn diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     page.losses(&diagnosis.losses);
     page.degraded(&diagnosis.degraded);
     page.text
-}
-
-/// The sites that grow most, each from where the target's own code comes in; what is a fiftieth of the first is left
-/// out.
-fn growth_sites(sites: &[GrowthSite], period: u64) -> Vec<String> {
-    // Sites that differ only inside the allocator read the same.
-    let mut sums: BTreeMap<(&str, String), (f64, u64)> = BTreeMap::new();
-    for site in sites {
-        let (rate, sum) = sums.entry((&site.via, growth_place(site))).or_default();
-        *rate += site.bytes_per_second;
-        *sum = sum.saturating_add(site.bytes);
-    }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    let rank = |(rate, sum): (f64, u64)| (rate.max(0.0), sum);
-    sums.sort_by(|(_, one), (_, other)| {
-        let ((rate, sum), (other_rate, other_sum)) = (rank(*one), rank(*other));
-        other_rate.total_cmp(&rate).then(other_sum.cmp(&sum))
-    });
-    let fastest = sums.first().map_or(0.0, |(_, (rate, _))| rate.max(0.0));
-    let most = sums.iter().map(|(_, (_, sum))| *sum).max().unwrap_or(0);
-    let worth = sums
-        .into_iter()
-        .filter(|(_, (rate, sum))| *sum >= most / 50 || fastest > 0.0 && *rate >= fastest / 50.0);
-    let line = |((via, place), (rate, sum)): ((&str, String), (f64, u64))| {
-        let grows = if rate >= 1.0 { format!("{}, ", bytes_per_second(rate)) } else { String::new() };
-        format!("{grows}{} by {}: {place}", bytes(sum as f64), escape(via))
-    };
-    let mut lines: Vec<String> = worth.take(5).map(line).collect();
-    if period > 0 && !lines.is_empty() {
-        lines.push(format!(
-            "(pages that are still there, by who touched them first; one page fault in {} is sampled)",
-            count(period)
-        ));
-    }
-    lines
-}
-
-pub(crate) fn growth_place(site: &GrowthSite) -> String {
-    // From the allocator's door on: what is inside it is the same for every site.
-    let inside = site::own(&site.frames).unwrap_or(0).saturating_sub(1);
-    let names: Vec<String> = site.frames.iter().skip(inside).take(3).map(frame_words).collect();
-    if names.is_empty() { "(no stack)".to_owned() } else { names.join(" < ") }
-}
-
-/// What the target asked of the kernel, in a line or two.
-pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
-    let mut words = Vec::new();
-    if let Some(growth) = &diagnosis.growth {
-        let mut facts = vec![counted(growth.page_faults, "page fault")];
-        for (verb, by_call) in
-            [("mapped", &growth.mapped.mapped_bytes), ("returned", &growth.mapped.unmapped_bytes)]
-        {
-            let calls: Vec<String> = by_call
-                .iter()
-                .filter(|(_, sum)| **sum > 0)
-                .map(|(call, sum)| format!("{} by {}", bytes(*sum as f64), escape(call)))
-                .collect();
-            if !calls.is_empty() {
-                facts.push(format!("{verb} {}", calls.join(", ")));
-            }
-        }
-        let source = match growth.mapped.source.as_str() {
-            "maps" => " (difference of the memory maps)",
-            "exact" => " (every call counted)",
-            _ => "",
-        };
-        words.push(format!("{}{source}", facts.join("; ")));
-        if growth.touched_bytes > 0 {
-            words.push(format!(
-                "first touched {}, of which {} given back since (as sampled)",
-                bytes(growth.touched_bytes as f64),
-                bytes(growth.returned_bytes as f64)
-            ));
-        }
-    }
-    if let Some(waits) = diagnosis.waits.as_ref().filter(|waits| waits.ended > 0) {
-        words.push(format!("{} ended", counted(waits.ended, "futex wait")));
-    }
-    words
 }
 
 /// One moment: a table of groups, then the stacks of the largest.
@@ -220,43 +145,6 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
         page.text.pop();
     }
     page.text
-}
-
-/// `checkout (pid 4242, go1.27.3, stripped)`.
-pub fn target(target: &TargetInfo) -> String {
-    let mut facts = vec![format!("pid {}", target.pid)];
-    let runtime = runtime(&target.runtime.name, target.runtime.version.as_deref());
-    if !runtime.is_empty() {
-        facts.push(escape(&runtime).into_owned());
-    }
-    if target.runtime.stripped {
-        facts.push("stripped".to_owned());
-    }
-    facts.extend(target.container.as_ref().and_then(container));
-    format!("{} ({})", escape(&target.comm), facts.join(", "))
-}
-
-/// `container app of pod shop/checkout-0`; by its id where nobody said more.
-fn container(container: &Container) -> Option<String> {
-    let of = container.pod.as_ref().map(|pod| match &container.namespace {
-        Some(namespace) => format!("pod {namespace}/{pod}"),
-        None => format!("pod {pod}"),
-    });
-    let id = || container.id.as_ref().map(|id| id.chars().take(12).collect::<String>());
-    let name = container.name.clone().or_else(|| id().filter(|_| of.is_none()));
-    let name = name.map(|name| format!("container {name}"));
-    let parts: Vec<String> = name.into_iter().chain(of).collect();
-    (!parts.is_empty()).then(|| escape(&parts.join(" of ")).into_owned())
-}
-
-/// `java 17.0.15`, `go1.27.3`; not yet safe to print.
-pub(crate) fn runtime(name: &str, version: Option<&str>) -> String {
-    match version {
-        // Go's versions begin with its name.
-        Some(version) if version.starts_with(name) => version.to_owned(),
-        Some(version) => format!("{name} {version}"),
-        None => name.to_owned(),
-    }
 }
 
 /// The curve in eighths of a line.

@@ -6,12 +6,14 @@
 //! moved or preempted in here: nothing of a CPU's own is relied on beyond one statement, and a draw that two threads
 //! race for costs a little of its randomness.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
     bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_get_func_ip, bpf_get_prandom_u32, bpf_ktime_get_ns,
     bpf_probe_read_user, bpf_ringbuf_output,
 };
-use aya_ebpf::macros::{map, uprobe};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::ProbeContext;
 use observer_common::allocations::{
@@ -87,8 +89,11 @@ struct Registers {
     result: u64,
 }
 
-#[uprobe]
-pub fn allocation(ctx: ProbeContext) -> u32 {
+/// Written out, as aya's macro for it drops what the function returns: the answer to a session's beginning.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn allocation(ctx: *mut c_void) -> u32 {
+    let ctx = ProbeContext::new(ctx);
     // SAFETY: no preconditions.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let Some(target) = target::find((pid_tgid >> 32) as u32) else { return NO_RETURN };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use observer::collect::allocations::provider;
 use observer::observe::{KernelSource, Observer, Options};
-use observer::sample::{AllocationSite, Allocations, Sample};
+use observer::sample::{AllocationSite, Allocations, GrowthSite, Sample};
 use observer::target::maps;
 
 #[path = "support/c_programs.rs"]
@@ -157,6 +157,29 @@ fn root_a_healthy_churn_has_no_live_growth() {
     println!("{found:?}");
     assert!(found.samples > 50, "{found:?}");
     assert!((found.live_bytes as f64) < 0.01 * found.allocated_bytes as f64, "{found:?}");
+}
+
+/// Where the kernel knows sessions, a call that is not sampled has its own return address on the stack, not the
+/// kernel's: whoever unwinds it sees its callers.
+#[test]
+#[ignore = "needs root"]
+fn root_a_call_that_is_not_sampled_is_not_stopped_at_its_return() {
+    let program = Allocator::start(&[], &["2", "60"]);
+    let options = Options { growth: true, ..options() };
+    let mut observer = Observer::attach(program.pid(), &options, KernelSource::Load).unwrap();
+    let sample = watch(&mut observer, 5.0);
+    if allocations(&sample).hook != "uprobe session" {
+        println!("this kernel has no sessions: every return stops");
+        return;
+    }
+    let sites = &sample.growth.as_ref().unwrap().sites;
+    let bytes = |function: &str| -> u64 {
+        let at = |site: &&GrowthSite| site.frames.iter().any(|frame| frame.function == function);
+        sites.iter().filter(at).map(|site| site.bytes).sum()
+    };
+    let (all, kept) =
+        (bytes("malloc") + bytes("calloc") + bytes("realloc"), bytes("keep_small") + bytes("keep_large"));
+    assert!(kept > 0 && 2 * kept > all, "{kept} of {all}: {sites:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! deploy/observer.toml has every key with its default.
 
 mod alerts;
+mod kubernetes;
 mod raw;
 pub mod units;
 
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use raw::{Alertmanager, Alerts, History, Log, Metrics, Raw, Sampling, Target, Web, Webhook};
+pub use raw::{Alertmanager, Alerts, History, Kubernetes, Log, Metrics, Raw, Sampling, Target, Web, Webhook};
 
+use crate::daemon::pods;
 use crate::daemon::rules::Rule;
 use crate::tell::alert;
 
@@ -64,6 +66,8 @@ pub struct Config {
     /// What they link to is the daemon's to say.
     pub alerts: alert::Options,
     pub log: LogOptions,
+    /// Whom to ask for the node's pods.
+    pub pods: Option<pods::Options>,
 }
 
 /// History that is kept on disk.
@@ -96,6 +100,11 @@ impl Config {
             .collect::<Result<_, _>>()?;
         if rules.is_empty() {
             return Err(ConfigError::NoTarget);
+        }
+        let pods = kubernetes::pods(&raw.kubernetes)?;
+        if let Some(rule) = rules.iter().find(|rule| pods.is_none() && rule.needs_pods()) {
+            let message = format!("`{}` needs the list of pods: set kubernetes.pods", rule.words());
+            return Err(wrong("target", message));
         }
         let interval = duration("sampling.interval", raw.sampling.interval.as_ref(), Duration::from_secs(2))?;
         within("sampling.interval", interval, Duration::from_millis(200), Duration::from_secs(300))?;
@@ -137,6 +146,7 @@ impl Config {
             history: store(&raw.history)?,
             alerts: alerts::options(&raw.alerts)?,
             log: log(&raw.log)?,
+            pods,
         })
     }
 }

@@ -7,6 +7,7 @@ mod discover;
 mod drain;
 mod follow;
 pub mod name;
+pub mod pods;
 mod privilege;
 mod roster;
 pub mod rules;
@@ -33,6 +34,7 @@ use crate::timeline::store::{self, Store};
 use discover::Discovery;
 use drain::{Drain, Routes};
 use follow::{Common, Pace, unix_now};
+use pods::Pods;
 use roster::{Limits, Roster};
 
 /// Followers are looked after, and what was discovered is taken, this often.
@@ -131,6 +133,7 @@ impl Daemon {
         if let Some(tight) = room::tight(room::limit()) {
             tracing::warn!("{} ({})", tight.reason, tight.remedy);
         }
+        let pods = config.pods.clone().map_or_else(|| Ok(Pods::none()), Pods::ask)?;
         // The one thing that takes more rights than what follows.
         let kernel = load_kernel(config);
         privilege::drop_unneeded();
@@ -173,12 +176,13 @@ impl Daemon {
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
             kernel,
+            pods: Arc::clone(&pods),
             store,
             pace: Pace::default(),
         });
         let roster = Roster::new(Arc::clone(&common), routes, limits(config));
-        let discovery =
-            Discovery::start(Arc::clone(&config.rules)).context("starting the thread that discovers")?;
+        let discovery = Discovery::start(Arc::clone(&config.rules), pods)
+            .context("starting the thread that discovers")?;
         board.set_ready(true);
         systemd::ready(&format!("serving on {}", addresses.join(", ")));
         Ok(Self {
@@ -351,7 +355,7 @@ fn metrics_options(config: &Config) -> metrics::Options {
 }
 
 /// What only a start can set.
-fn fixed(config: &Config) -> [(&'static str, String); 8] {
+fn fixed(config: &Config) -> [(&'static str, String); 9] {
     [
         ("web.listen", config.listen.join(",")),
         ("web.config_file", format!("{:?}", config.web_config_file)),
@@ -361,6 +365,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 8] {
         ("sampling.ebpf or sampling.exact", format!("{} {}", config.ebpf, config.exact)),
         ("sampling.allocations or sampling.allocation_sample", format!("{:?}", config.allocations)),
         ("history", format!("{:?}", config.history)),
+        ("kubernetes", format!("{:?}", config.pods)),
     ]
 }
 

@@ -16,3 +16,4 @@ pub mod systemd;
 pub mod target;
 pub mod tell;
 pub mod timeline;
+mod trust;

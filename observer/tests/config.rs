@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use observer::config::{Config, ConfigError, Raw, Target, read};
+use observer::config::{Config, ConfigError, Kubernetes, Raw, Target, read};
+use observer::daemon::pods::Pods;
 use observer::daemon::rules::Candidate;
 
 fn example() -> PathBuf {
@@ -42,6 +43,7 @@ fn the_example_says_what_holds_without_it() {
     all.alerts.webhook.clear();
     all.alerts.alertmanager.clear();
     all.alerts.silence.clear();
+    all.kubernetes = Kubernetes::default();
     let spelled_out = Config::check(all).unwrap();
     let without_asking = |config: &Config| {
         let mut text = format!("{config:?}");
@@ -65,7 +67,7 @@ fn an_address_that_is_secret_is_not_printed() {
         read_text("[[target]]\npid=1\n[[alerts.webhook]]\nurl='http://h/token-1'\nheaders={A='token-2'}\n")
             .unwrap();
     let printed = format!("{raw:?} {:?}", Config::check(raw.clone()).unwrap());
-    assert!(printed.contains("http://h") && !printed.contains("token"), "{printed}");
+    assert!(printed.contains("http://h") && !printed.contains("token-"), "{printed}");
 }
 
 #[test]
@@ -125,10 +127,32 @@ fn what_is_wrong_is_said_in_one_line_with_its_place() {
     assert!(with("[[alerts.silence]]\nfrom='25:00'\n").contains("no time of the day"));
     assert!(with("[[alerts.silence]]\nweekdays=['holiday']\n").contains("no day of the week"));
     assert!(message("").contains("nothing to observe"));
+    assert!(
+        message("[[target]]\npod_labels = 'a=b'\n").contains("`pod labels a=b` needs the list of pods: set")
+    );
     assert!(message("[[target]]\n").contains("target: it has no condition"));
     assert!(
         read(Path::new("/nowhere/observer.toml")).unwrap_err().to_string().contains("/nowhere/observer.toml")
     );
+}
+
+#[cfg(feature = "kubernetes")]
+#[test]
+fn the_daemon_sets_that_go_by_labels_ask_as_they_say() {
+    let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/overlays");
+    let environment = |name: &str| {
+        let known =
+            [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("NODE_IP", "10.0.0.7"), ("NODE_NAME", "node-1")];
+        known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    for (overlay, asked) in
+        [("labels", "https://10.0.0.1:443/api/v1/pods?"), ("labels-kubelet", "https://10.0.0.7:10250/pods")]
+    {
+        let file = overlays.join(overlay).join("observer.toml");
+        let config = Config::load(Raw::default(), Some(&file), Raw::from_environment(environment)).unwrap();
+        assert!(config.rules.iter().all(observer::daemon::rules::Rule::needs_pods));
+        assert!(config.pods.unwrap().url.starts_with(asked), "{overlay}");
+    }
 }
 
 #[test]
@@ -144,7 +168,7 @@ fn the_daemon_set_takes_the_pods_of_every_kind_of_node_and_nothing_else() {
         fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
         std::os::unix::fs::symlink(exe, folder.join("exe")).unwrap();
         let process = Candidate::all(proc.path()).pop().unwrap();
-        config.rules.iter().any(|rule| rule.meets(proc.path(), &process).unwrap())
+        config.rules.iter().any(|rule| rule.meets(proc.path(), &process, &Pods::none()).unwrap())
     };
     let container = "0123456789abcdef".repeat(4);
     let (dashes, lines) = ("3f2a1b4c-1111-2222-3333-444455556666", "3f2a1b4c_1111_2222_3333_444455556666");

@@ -27,17 +27,11 @@ pub fn lint(options: &Options) -> Result<()> {
     run::check(clippy(&mut cargo()).env("OBSERVER_EBPF", "off"))?;
     clock.say("lint", "clippy");
     run::check(clippy(&mut cargo()))?;
-    clock.say("lint", "clippy with every feature");
-    run::check(cargo().args([
-        "clippy",
-        "-p",
-        "observer",
-        "--all-features",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    for (says, features) in [("every feature", "--all-features"), ("no feature", "--no-default-features")] {
+        clock.say("lint", &format!("clippy with {says}"));
+        let clippy = ["clippy", "-p", "observer", features, "--all-targets", "--", "-D", "warnings"];
+        run::check(cargo().args(clippy))?;
+    }
     if !options.no_deny {
         clock.say("lint", "licences and dependencies");
         run::check(cargo().args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))?;

@@ -138,6 +138,9 @@ fn check(config: &Config) {
         "sampling  every {:?}, at most {:.3} of one core, {} targets",
         config.interval, config.cpu, config.targets
     );
+    if let Some(pods) = &config.pods {
+        println!("pods      by {}, every {:?}", pods.url, pods.every);
+    }
     let told: Vec<&str> = config.alerts.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
     println!("alerts    {}", told.join(", "));
     match &config.history {

@@ -19,6 +19,7 @@ pub struct Raw {
     pub history: History,
     pub alerts: Alerts,
     pub log: Log,
+    pub kubernetes: Kubernetes,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -48,6 +49,19 @@ pub struct Sampling {
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     pub sites: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    pub pods: Option<String>,
+    pub api: Option<String>,
+    pub kubelet: Option<String>,
+    pub node: Option<String>,
+    pub token_file: Option<String>,
+    pub ca_file: Option<String>,
+    pub insecure_skip_verify: Option<bool>,
+    pub every: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -163,6 +177,35 @@ pub struct Log {
     pub level: Option<String>,
 }
 
+impl Kubernetes {
+    fn over(self, below: Self) -> Self {
+        Self {
+            pods: self.pods.or(below.pods),
+            api: self.api.or(below.api),
+            kubelet: self.kubelet.or(below.kubelet),
+            node: self.node.or(below.node),
+            token_file: self.token_file.or(below.token_file),
+            ca_file: self.ca_file.or(below.ca_file),
+            insecure_skip_verify: self.insecure_skip_verify.or(below.insecure_skip_verify),
+            every: self.every.or(below.every),
+        }
+    }
+
+    /// Where they are, from what Kubernetes and the downward API put into every environment.
+    fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let host = |name: &str| {
+            let host = variable(name)?;
+            Some(if host.contains(':') { format!("[{host}]") } else { host })
+        };
+        let api = || {
+            let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+            Some(format!("https://{}:{port}", host("KUBERNETES_SERVICE_HOST")?))
+        };
+        let kubelet = || Some(format!("https://{}:10250", host("NODE_IP")?));
+        Self { api: api(), kubelet: kubelet(), node: variable("NODE_NAME"), ..Self::default() }
+    }
+}
+
 impl Alerts {
     fn over(self, below: Self) -> Self {
         fn list<T>(ours: Vec<T>, below: Vec<T>) -> Vec<T> {
@@ -191,7 +234,7 @@ impl Alerts {
 impl Raw {
     /// What this one does not say, the one below does. A list replaces the list below as a whole.
     pub fn over(self, below: Self) -> Self {
-        let Self { targets, web, sampling, metrics, history, alerts, log } = self;
+        let Self { targets, web, sampling, metrics, history, alerts, log, kubernetes } = self;
         Self {
             targets: if targets.is_empty() { below.targets } else { targets },
             web: Web {
@@ -219,6 +262,7 @@ impl Raw {
             },
             alerts: alerts.over(below.alerts),
             log: Log { format: log.format.or(below.log.format), level: log.level.or(below.log.level) },
+            kubernetes: kubernetes.over(below.kubernetes),
         }
     }
 
@@ -262,6 +306,7 @@ impl Raw {
                 ..Alerts::default()
             },
             log: Log { format: variable("OBSERVER_LOG_FORMAT"), level: variable("OBSERVER_LOG_LEVEL") },
+            kubernetes: Kubernetes::from_environment(&variable),
             ..Self::default()
         }
     }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::name;
+use super::pods::Pods;
 use super::rules::{Candidate, Rule};
 
 /// Between two looks.
@@ -45,13 +46,13 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    pub fn start(rules: Arc<[Rule]>) -> std::io::Result<Self> {
+    pub fn start(rules: Arc<[Rule]>, pods: Arc<Pods>) -> std::io::Result<Self> {
         let (send_rules, receive_rules) = mpsc::channel();
         let (send_looks, receive_looks) = sync_channel(1);
         // Not joined at the end: it may hang, and holds nothing.
         thread::Builder::new()
             .name("discover".to_owned())
-            .spawn(move || run(rules, &receive_rules, &send_looks))?;
+            .spawn(move || run(rules, &pods, &receive_rules, &send_looks))?;
         Ok(Self { rules: send_rules, looks: receive_looks })
     }
 
@@ -67,12 +68,12 @@ impl Discovery {
     }
 }
 
-fn run(mut rules: Arc<[Rule]>, changes: &Receiver<Arc<[Rule]>>, looks: &SyncSender<Look>) {
+fn run(mut rules: Arc<[Rule]>, pods: &Pods, changes: &Receiver<Arc<[Rule]>>, looks: &SyncSender<Look>) {
     let proc = Path::new("/proc");
     let mut edition = 0;
     let mut seen = Seen::default();
     loop {
-        let look = Look { found: seen.look(proc, &rules), edition };
+        let look = Look { found: seen.look(proc, &rules, pods), edition };
         // Nobody took the last one: the next is newer anyway.
         if let Err(mpsc::TrySendError::Disconnected(_)) = looks.try_send(look) {
             return;
@@ -95,6 +96,8 @@ pub struct Seen {
     processes: HashMap<(u32, u64), Known>,
     /// Not the first look: whoever is new now has just been started.
     waited: bool,
+    /// Of the list of pods.
+    edition: u64,
 }
 
 struct Known {
@@ -106,8 +109,10 @@ struct Known {
 impl Seen {
     /// Every process that meets a rule. One that has just been forked is shown from the next look on: it may be
     /// about to execute something else.
-    pub fn look(&mut self, proc: &Path, rules: &[Rule]) -> Vec<Found> {
+    pub fn look(&mut self, proc: &Path, rules: &[Rule], pods: &Pods) -> Vec<Found> {
         let now = Instant::now();
+        let edition = pods.edition();
+        let same_pods = self.edition == edition;
         let mut next = HashMap::new();
         let mut found = Vec::new();
         for process in Candidate::all(proc) {
@@ -115,11 +120,13 @@ impl Seen {
             let before = self.processes.remove(&key);
             let settled = before.is_some() || !self.waited;
             let known = before
-                .filter(|known| known.comm == process.stat.comm && now.duration_since(known.at) < STALE)
+                .filter(|known| {
+                    same_pods && known.comm == process.stat.comm && now.duration_since(known.at) < STALE
+                })
                 .unwrap_or_else(|| Known {
                     comm: process.stat.comm.clone(),
                     at: now,
-                    met: meets(proc, &process, rules),
+                    met: meets(proc, &process, rules, pods),
                 });
             if settled && let Some((rule, base)) = &known.met {
                 let (pid, start_ticks) = key;
@@ -129,14 +136,15 @@ impl Seen {
         }
         self.processes = next;
         self.waited = true;
+        self.edition = edition;
         // The oldest first: names go by it.
         found.sort_by_key(|found| (found.start_ticks, found.pid));
         found
     }
 }
 
-fn meets(proc: &Path, process: &Candidate, rules: &[Rule]) -> Option<(usize, String)> {
-    let index = rules.iter().position(|rule| rule.meets(proc, process) == Some(true))?;
+fn meets(proc: &Path, process: &Candidate, rules: &[Rule], pods: &Pods) -> Option<(usize, String)> {
+    let index = rules.iter().position(|rule| rule.meets(proc, process, pods) == Some(true))?;
     let base = match &rules[index].name {
         Some(name) => name.clone(),
         None => {
@@ -164,11 +172,12 @@ mod tests {
         let mut first = Command::new(&twin).arg("981").spawn().unwrap();
         let mut seen = Seen::default();
         let proc = Path::new("/proc");
+        let pods = Pods::none();
         let mut pids = Vec::new();
         for _ in 0..100 {
             // It is ours until it executes.
             seen = Seen::default();
-            pids = seen.look(proc, &rules).iter().map(|found| found.pid).collect();
+            pids = seen.look(proc, &rules, &pods).iter().map(|found| found.pid).collect();
             if !pids.is_empty() {
                 break;
             }
@@ -177,14 +186,14 @@ mod tests {
         assert_eq!(pids, [first.id()]);
         let mut second = Command::new(&twin).arg("982").spawn().unwrap();
         thread::sleep(Duration::from_millis(200));
-        assert_eq!(seen.look(proc, &rules).len(), 1);
-        let found = seen.look(proc, &rules);
+        assert_eq!(seen.look(proc, &rules, &pods).len(), 1);
+        let found = seen.look(proc, &rules, &pods);
         assert_eq!(found.len(), 2);
         assert!(name::is_one(&found[0].base), "{found:?}");
         for child in [&mut first, &mut second] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert_eq!(seen.look(proc, &rules), []);
+        assert_eq!(seen.look(proc, &rules, &pods), []);
     }
 }

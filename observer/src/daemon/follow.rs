@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
+use super::pods::Pods;
 use crate::command::error_line;
 use crate::diagnose::{Bounds, Diagnosis, History, diagnose};
 use crate::kernel::Fault;
@@ -38,6 +39,7 @@ pub struct Common {
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
     pub kernel: KernelSource,
+    pub pods: Arc<Pods>,
     /// Where history is kept on disk.
     pub store: Option<Store>,
     pub pace: Pace,
@@ -308,10 +310,14 @@ impl Following<'_> {
     }
 
     fn publish(&self, now: f64, sample: Sample, diagnosis: Diagnosis, up: bool) {
+        let mut info = self.observer.info().clone();
+        if let Some(container) = &mut info.container {
+            self.common.pods.name(container);
+        }
         self.common.board.publish(TargetState {
             name: self.name.to_owned(),
             up,
-            info: self.observer.info().clone(),
+            info,
             first_seen: self.past.first_seen,
             last_sampled: now,
             restarts: sample.generation,

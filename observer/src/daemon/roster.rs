@@ -231,6 +231,9 @@ impl Roster {
                 self.left_out, self.limits.targets
             ));
         }
+        if let Some(trouble) = self.common.pods.trouble() {
+            awaited.push(format!("the node's pods are not known: {trouble}"));
+        }
         self.common.board.set_awaited(awaited);
         let now = unix_now();
         for (name, slot) in &mut self.slots {

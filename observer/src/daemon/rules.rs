@@ -11,6 +11,8 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::pods::Pods;
+use super::pods::selector::{Selector, SelectorError};
 use crate::target::container;
 use crate::target::find::{read_some, read_stat};
 use crate::target::stat::Stat;
@@ -34,6 +36,9 @@ enum Condition {
     NotExe(GlobMatcher, String),
     CommandLine(Regex),
     Cgroup(GlobMatcher, String),
+    Pod(GlobMatcher, String),
+    Namespace(GlobMatcher, String),
+    PodLabels(Selector),
 }
 
 /// What a rule is made of, as people write it.
@@ -51,11 +56,17 @@ pub struct Spec {
     pub cmdline: Option<String>,
     /// A glob of the whole cgroup path.
     pub cgroup: Option<String>,
+    /// A glob of the name of the pod; this and what follows needs the list of pods (`kubernetes.pods`).
+    pub pod: Option<String>,
+    /// A glob of the pod's namespace.
+    pub namespace: Option<String>,
+    /// A label selector, as `kubectl get --selector` takes it.
+    pub pod_labels: Option<String>,
 }
 
 #[derive(Debug, Error)]
 pub enum RuleError {
-    #[error("it has no condition: give one of pid, exe, comm, cmdline, cgroup")]
+    #[error("it has no condition: give one of pid, exe, comm, cmdline, cgroup, pod, namespace, pod_labels")]
     Empty,
     #[error("pid 0 is no process")]
     Pid,
@@ -67,6 +78,8 @@ pub enum RuleError {
     Glob { what: &'static str, pattern: String, source: globset::Error },
     #[error("cmdline `{pattern}` is no regular expression: {reason}")]
     Regex { pattern: String, reason: String },
+    #[error("pod_labels: {0}")]
+    Selector(#[from] SelectorError),
     #[error("name `{0}`: at most 64 letters, digits and .:@_- are a name")]
     Name(String),
 }
@@ -100,6 +113,15 @@ impl Spec {
             })?;
             conditions.push(Condition::CommandLine(regex));
         }
+        if let Some(pod) = given("pod", self.pod.as_ref())? {
+            conditions.push(Condition::Pod(glob("pod", pod)?, pod.to_owned()));
+        }
+        if let Some(namespace) = given("namespace", self.namespace.as_ref())? {
+            conditions.push(Condition::Namespace(glob("namespace", namespace)?, namespace.to_owned()));
+        }
+        if let Some(selector) = given("pod_labels", self.pod_labels.as_ref())? {
+            conditions.push(Condition::PodLabels(Selector::parse(selector)?));
+        }
         if conditions.is_empty() {
             return Err(RuleError::Empty);
         }
@@ -129,9 +151,9 @@ fn glob(what: &'static str, pattern: &str) -> Result<GlobMatcher, RuleError> {
 
 impl Rule {
     /// Whether the process is a target; `None` when it is gone.
-    pub fn meets(&self, proc: &Path, process: &Candidate) -> Option<bool> {
+    pub fn meets(&self, proc: &Path, process: &Candidate, pods: &Pods) -> Option<bool> {
         for condition in &self.conditions {
-            if !condition.meets(proc, process)? {
+            if !condition.meets(proc, process, pods)? {
                 return Some(false);
             }
         }
@@ -141,6 +163,12 @@ impl Rule {
     /// By pid a process can be waited for, but not followed over a restart.
     pub fn is_pid(&self) -> bool {
         self.conditions.iter().any(|condition| matches!(condition, Condition::Pid(_)))
+    }
+
+    /// Whether it cannot be answered without the list of pods.
+    pub fn needs_pods(&self) -> bool {
+        use Condition::{Namespace, Pod, PodLabels};
+        self.conditions.iter().any(|condition| matches!(condition, Pod(..) | Namespace(..) | PodLabels(_)))
     }
 
     /// In words, as the command line writes it.
@@ -155,6 +183,9 @@ impl Rule {
                 Condition::NotExe(_, pattern) => format!("exe not {pattern}"),
                 Condition::CommandLine(regex) => format!("cmdline {regex}"),
                 Condition::Cgroup(_, pattern) => format!("cgroup {pattern}"),
+                Condition::Pod(_, pattern) => format!("pod {pattern}"),
+                Condition::Namespace(_, pattern) => format!("namespace {pattern}"),
+                Condition::PodLabels(selector) => format!("pod labels {selector}"),
             })
             .collect();
         conditions.join(", ")
@@ -203,7 +234,9 @@ impl Candidate {
 }
 
 impl Condition {
-    fn meets(&self, proc: &Path, process: &Candidate) -> Option<bool> {
+    fn meets(&self, proc: &Path, process: &Candidate, pods: &Pods) -> Option<bool> {
+        // A pod that is not known yet meets nothing: it is asked for, and looked at again.
+        let pod = || pods.get(&container::ids(proc, process.pid).pod_uid?);
         Some(match self {
             Self::Pid(pid) => *pid == process.pid,
             Self::Comm(comm) => *comm == process.stat.comm,
@@ -214,6 +247,9 @@ impl Condition {
             }
             Self::CommandLine(regex) => regex.is_match(&process.command_line(proc)?),
             Self::Cgroup(matcher, _) => matcher.is_match(process.cgroup(proc)?),
+            Self::Pod(matcher, _) => pod().is_some_and(|pod| matcher.is_match(&pod.name)),
+            Self::Namespace(matcher, _) => pod().is_some_and(|pod| matcher.is_match(&pod.namespace)),
+            Self::PodLabels(selector) => pod().is_some_and(|pod| selector.matches(&pod.labels)),
         })
     }
 }
@@ -225,6 +261,7 @@ fn runs(exe: &str, matcher: &GlobMatcher, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pods::Pod;
     use super::*;
 
     fn spec(set: impl FnOnce(&mut Spec)) -> Spec {
@@ -251,10 +288,11 @@ mod tests {
         process(proc, 11, "web", "/opt/web --port 81", "/opt/web (deleted)", "1:name=systemd:/user\n0::/\n");
         let all = Candidate::all(proc);
         assert_eq!(all.len(), 2);
+        let pods = Pods::none();
         let met = |spec: &Spec| {
             let rule = spec.rule().unwrap();
             let mut pids: Vec<u32> =
-                all.iter().filter(|p| rule.meets(proc, p).unwrap()).map(|p| p.pid).collect();
+                all.iter().filter(|p| rule.meets(proc, p, &pods).unwrap()).map(|p| p.pid).collect();
             pids.sort_unstable();
             pids
         };
@@ -281,6 +319,37 @@ mod tests {
     }
 
     #[test]
+    fn by_pod_and_only_where_the_list_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (known, other) = ("ab12cd34-ab12-ab12-ab12-ab12cd34ef56", "00000000-ab12-ab12-ab12-ab12cd34ef56");
+        for (pid, cgroup) in
+            [(10, format!("/kubepods/pod{known}/x")), (11, format!("/kubepods/pod{other}/x"))]
+        {
+            process(root.path(), pid, "web", "/web", "/web", &format!("0::{cgroup}\n"));
+        }
+        process(root.path(), 12, "web", "/web", "/web", "0::/system.slice/web.service\n");
+        let pods = Pods::none();
+        let met = |set: fn(&mut Spec)| {
+            let rule = spec(set).rule().unwrap();
+            assert!(rule.needs_pods());
+            let mut candidates = Candidate::all(root.path());
+            candidates.retain(|process| rule.meets(root.path(), process, &pods) == Some(true));
+            candidates.iter().map(|process| process.pid).collect::<Vec<_>>()
+        };
+        assert!(met(|s| s.pod = Some("*".into())).is_empty(), "none is known");
+        let pod = Pod {
+            name: "checkout-7f9c".to_owned(),
+            namespace: "shop".to_owned(),
+            labels: [("app".to_owned(), "checkout".to_owned())].into(),
+        };
+        pods.take([(known.to_owned(), pod.into())].into());
+        assert_eq!(met(|s| s.pod = Some("checkout-*".into())), [10]);
+        assert_eq!(met(|s| s.namespace = Some("shop".into())), [10]);
+        assert_eq!(met(|s| s.pod_labels = Some("app in (checkout, cart),!canary".into())), [10]);
+        assert!(met(|s| s.pod_labels = Some("!app".into())).is_empty(), "of the others nothing is known");
+    }
+
+    #[test]
     fn what_is_no_rule_says_why() {
         let refused = |set: fn(&mut Spec)| spec(set).rule().unwrap_err().to_string();
         assert!(refused(|_| ()).contains("no condition"));
@@ -289,6 +358,9 @@ mod tests {
         assert!(refused(|s| s.comm = Some("a-very-long-command".into())).contains("15 bytes"));
         assert!(refused(|s| s.exe = Some(String::new())).contains("exe is empty"));
         assert!(refused(|s| s.exe = Some("[".into())).contains("no glob"));
+        assert!(
+            refused(|s| s.pod_labels = Some("a b".into())).contains("pod_labels: `a b`: write key=value")
+        );
         let message = refused(|s| s.cmdline = Some("(a".into()));
         assert!(
             message.contains("no regular expression: unclosed group") && !message.contains('\n'),

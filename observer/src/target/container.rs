@@ -203,7 +203,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Names of pods, namespaces, nodes and containers are of this alphabet.
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= NAME
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))

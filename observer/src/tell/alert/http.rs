@@ -1,30 +1,16 @@
 //! POSTs a body and says whether trying again may help.
-//!
-//! Whom to trust by TLS the machine says, so that an authority of one's own counts: `SSL_CERT_FILE`, else the system's
-//! bundle. Where there is none, in an empty image, the roots that are built in.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 
 use super::delivery::Failure;
 use super::options::host;
+use crate::trust;
 
 /// Of a refusal, so much is logged.
 const ANSWER: u64 = 300;
-/// Where distributions keep their bundle.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-/// A bundle has some 300 KiB.
-const MOST_BYTES: u64 = 8 << 20;
 /// A receiver that asks for more patience than this gets this.
 const MOST_PATIENCE: u64 = 300;
 
@@ -37,9 +23,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(url: String, headers: Vec<(String, String)>, timeout: Duration) -> Self {
-        let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-        let bundles = given.into_iter().chain(BUNDLES.iter().map(PathBuf::from));
-        let roots = if url.starts_with("https:") { roots(bundles) } else { RootCerts::WebPki };
+        let roots = if url.starts_with("https:") { trust::of_the_machine() } else { RootCerts::WebPki };
         Self::trusting(roots, url, headers, timeout)
     }
 
@@ -96,35 +80,11 @@ fn without_url(error: &ureq::Error) -> String {
     }
 }
 
-/// The certificates of the first bundle that has any.
-fn roots(bundles: impl Iterator<Item = PathBuf>) -> RootCerts {
-    for path in bundles {
-        match certificates(&path) {
-            Ok(certificates) if !certificates.is_empty() => {
-                return RootCerts::new_with_certs(&certificates);
-            }
-            Ok(_) => tracing::warn!(path = %path.display(), "no certificate in it: not used"),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %path.display(), "not used: {error}"),
-        }
-    }
-    RootCerts::WebPki
-}
-
-fn certificates(path: &Path) -> std::io::Result<Vec<ureq::tls::Certificate<'static>>> {
-    let mut pem = Vec::new();
-    File::open(path)?.take(MOST_BYTES).read_to_end(&mut pem)?;
-    let certificate = |item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    };
-    Ok(parse_pem(&pem).filter_map(certificate).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
+    use std::path::PathBuf;
     use std::sync::Arc;
     use std::thread;
 
@@ -169,7 +129,12 @@ mod tests {
         std::fs::write(&bundle, key.cert.pem()).unwrap();
         let url = serve(&key);
         let client = |bundles: Vec<PathBuf>| {
-            Client::trusting(roots(bundles.into_iter()), url.clone(), Vec::new(), Duration::from_secs(30))
+            Client::trusting(
+                trust::first(bundles.into_iter()),
+                url.clone(),
+                Vec::new(),
+                Duration::from_secs(30),
+            )
         };
         client(vec![directory.path().join("nowhere"), empty, bundle]).post("{}", None).unwrap();
         let failure = client(Vec::new()).post("{}", None).unwrap_err();

@@ -58,11 +58,11 @@ impl Target {
     }
 }
 
-fn go_program(root: &Path, name: &str, directory: &Path) -> PathBuf {
+fn go_program(root: &Path, name: &str, build: Build, directory: &Path) -> PathBuf {
     let version = root.file_name().unwrap();
     let directory = directory.join(version);
     fs::create_dir_all(&directory).unwrap();
-    Program::build(root, name, Build::Plain, &directory);
+    Program::build(root, name, build, &directory);
     directory.join(name)
 }
 
@@ -130,14 +130,20 @@ fn near(what: &str, said: &Value, truth: f64, share: f64) {
 #[ignore = "needs root"]
 fn root_verdicts_on_leaking_growing_and_healthy_programs() {
     let directory = tempfile::tempdir().unwrap();
-    let old = go_program(&toolchain("1.21"), "leaker", directory.path());
-    let new = go_program(&toolchain("1.27"), "leaker", directory.path());
+    let old = go_program(&toolchain("1.21"), "leaker", Build::Plain, directory.path());
+    let new = go_program(&toolchain("1.27"), "leaker", Build::Plain, directory.path());
     let mut leakers: Vec<Target> =
         [&old, &new].into_iter().map(|path| Target::start(Command::new(path).arg("leak"))).collect();
     let mut healthy = Target::start(Command::new(&new).arg("healthy"));
     let mut piler = Target::start(&mut Command::new(c_program("piler", directory.path())));
     let mut grower = Target::start(&mut Command::new(c_program("grower", directory.path())));
-    for target in leakers.iter_mut().chain([&mut healthy, &mut piler]) {
+    let mut in_c = Target::start(&mut Command::new(go_program(
+        &toolchain("1.27"),
+        "cgo_leaker",
+        Build::Cgo,
+        directory.path(),
+    )));
+    for target in leakers.iter_mut().chain([&mut healthy, &mut piler, &mut in_c]) {
         assert_eq!(target.line(), "ready\n");
     }
     let attach = |target: &Target, format: &str| {
@@ -145,6 +151,7 @@ fn root_verdicts_on_leaking_growing_and_healthy_programs() {
     };
     let leaking: Vec<Child> = leakers.iter().map(|leaker| attach(leaker, "json")).collect();
     let (calm, piling, growing) = (attach(&healthy, "text"), attach(&piler, "json"), attach(&grower, "json"));
+    let outside = attach(&in_c, "json");
     let before: Vec<(f64, f64)> = leakers.iter_mut().map(Target::started).collect();
     // It grows for longer than it is watched.
     for _ in 0..170 {
@@ -181,6 +188,14 @@ fn root_verdicts_on_leaking_growing_and_healthy_programs() {
         "{site:#}"
     );
     assert!(diagnosis["second_sentence"].as_str().unwrap().contains("leak_large"), "{diagnosis:#}");
+
+    let ran = end(outside);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.err, ran.out);
+    let diagnosis = document(&ran, "observer.diagnosis/1");
+    assert_eq!(diagnosis["verdict"], "growing", "{diagnosis:#}");
+    assert_eq!(diagnosis["memory"]["live_basis"], "anonymous memory outside Go's heap and stacks");
+    near("bytes a second", &diagnosis["memory"]["live_slope_bytes_per_second"], 50.0 * 32.0 * 1024.0, 0.25);
+    assert!(diagnosis["second_sentence"].as_str().unwrap().contains("keep_in_c"), "{diagnosis:#}");
 }
 
 fn is_the_leak(diagnosis: &Value, per_second: f64) {
@@ -216,7 +231,7 @@ fn is_a_group(group: &Value) {
 #[ignore = "needs root"]
 fn root_snapshot_in_each_format() {
     let directory = tempfile::tempdir().unwrap();
-    let path = go_program(&toolchain("1.27"), "leaker", directory.path());
+    let path = go_program(&toolchain("1.27"), "leaker", Build::Plain, directory.path());
     let mut leaker = Target::start(Command::new(path).arg("leak"));
     assert_eq!(leaker.line(), "ready\n");
     while leaker.started().0 < 20.0 {
@@ -366,7 +381,7 @@ fn root_processes_of_others_and_capabilities_that_are_missing() {
 #[ignore = "needs root"]
 fn root_pid_namespaces() {
     let directory = tempfile::tempdir().unwrap();
-    let go = go_program(&toolchain("1.27"), "leaker", directory.path());
+    let go = go_program(&toolchain("1.27"), "leaker", Build::Plain, directory.path());
     let sleepers = directory.path().join("sleepers");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/sleepers/sleepers.c");
     let built = Command::new("gcc").args(["-O1", "-g", "-pthread", "-o"]).arg(&sleepers).arg(source).status();

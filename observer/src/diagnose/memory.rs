@@ -25,7 +25,8 @@ pub struct MemoryTrend {
     /// Robust slope of resident memory since its last big drop.
     pub slope_bytes_per_second: f64,
     /// What `live_*` measure: `heap after collections and stacks`, `heap and stacks, garbage included`,
-    /// `anonymous memory`.
+    /// `anonymous memory`, and where that rises while Go's own does not, `anonymous memory outside Go's heap and
+    /// stacks`.
     pub live_basis: String,
     /// The same slope for what is in use.
     pub live_slope_bytes_per_second: f64,
@@ -64,6 +65,20 @@ fn in_use(memory: &Memory) -> f64 {
         }
         None => memory.anonymous_bytes as f64,
     }
+}
+
+/// Anonymous memory beyond the most that Go's heap and stacks had in use until then: the runtime keeps what it once had,
+/// so that what lies above that is C's, or of whatever else the process has in it.
+fn outside_go(points: &[MemoryPoint]) -> Vec<Point> {
+    let mut most = 0;
+    let mut outside = Vec::with_capacity(points.len());
+    for point in points {
+        let Some(go) = &point.memory.go else { continue };
+        most = most.max(go.heap_in_use_bytes.saturating_add(go.stack_in_use_bytes));
+        let value = point.memory.anonymous_bytes.saturating_sub(most) as f64;
+        outside.push(Point { at: point.at, value });
+    }
+    outside
 }
 
 fn series(points: &[MemoryPoint], value: impl Fn(&Memory) -> f64) -> Vec<Point> {
@@ -142,6 +157,14 @@ pub fn read(history: &History) -> Reading {
         .filter(|_| pace > 0.0)
         .map(|limit| limit.saturating_sub(usage) as f64 / pace)
         .filter(|seconds| seconds.is_finite());
+    let outside = if collected && !still_rising { outside_go(points) } else { Vec::new() };
+    let outside_rises = rises(&outside, &outside, window, 0.0, LEAST_RISE_BYTES);
+    let (floor, live_slope, basis, certain, still_rising) = if outside_rises {
+        let slope = trend::slope(&outside);
+        (outside, slope, "anonymous memory outside Go's heap and stacks", true, true)
+    } else {
+        (floor, live_slope, basis, certain, still_rising)
+    };
     let trend = MemoryTrend {
         first_bytes: points.first().map_or(0, |p| p.memory.resident_bytes),
         last_bytes: last.resident_bytes,
@@ -156,8 +179,8 @@ pub fn read(history: &History) -> Reading {
         seconds_to_limit,
         curve: curve(&resident),
     };
-    let troughs = if collected && certain { troughs } else { floor.clone() };
-    Reading { trend, floor, troughs, noise }
+    let troughs = if collected && certain && !outside_rises { troughs } else { floor.clone() };
+    Reading { trend, floor, troughs, noise: if outside_rises { 0.0 } else { noise } }
 }
 
 /// The lowest point after each collection that the runtime counted within the window.
@@ -248,6 +271,37 @@ mod tests {
             history.push(Sample { at_seconds: second as f64, memory, ..Sample::default() });
         }
         history
+    }
+
+    /// A minute of a Go heap that falls back to `low` every five seconds, in a process with `outside` bytes beside it.
+    fn go_and(low: u64, outside: impl Fn(u64) -> u64) -> MemoryTrend {
+        let mut history = History::new();
+        for second in 0..60u64 {
+            let heap = low + (second % 5) * (8 << 20);
+            let go = GoMemory {
+                heap_in_use_bytes: heap,
+                heap_objects_bytes: heap,
+                stack_in_use_bytes: 1 << 20,
+                collections: Some(second / 5),
+            };
+            let anonymous_bytes = low + (36 << 20) + outside(second);
+            let resident_bytes = anonymous_bytes + (8 << 20);
+            let memory = Memory { resident_bytes, anonymous_bytes, go: Some(go), ..Memory::default() };
+            history.push(Sample { at_seconds: second as f64, memory, ..Sample::default() });
+        }
+        read(&history).trend
+    }
+
+    #[test]
+    fn what_c_keeps_beside_a_go_heap_is_seen() {
+        let flat = go_and(40 << 20, |_| 100 << 20);
+        assert!(!flat.still_rising && !flat.live_basis.contains("outside"), "{flat:?}");
+        let rising = go_and(40 << 20, |second| second * (512 << 10));
+        assert!(rising.still_rising && rising.live_is_certain, "{rising:?}");
+        assert_eq!(rising.live_basis, "anonymous memory outside Go's heap and stacks");
+        assert!((rising.live_slope_bytes_per_second / 524_288.0 - 1.0).abs() < 0.1, "{rising:?}");
+        let filled = go_and(40 << 20, |second| second.min(20) * (4 << 20));
+        assert!(!filled.still_rising, "it has stopped: {filled:?}");
     }
 
     #[test]

@@ -1,0 +1,3 @@
+module cgo_leaker
+
+go 1.21

@@ -63,6 +63,8 @@ pub struct AllocationReader {
     early: VecDeque<(u64, u64)>,
     began: Option<f64>,
     losses: Losses,
+    /// The most sites that a sample was without.
+    left_out: usize,
 }
 
 /// A block that is alive, by its address.
@@ -103,6 +105,7 @@ impl AllocationReader {
             early: VecDeque::new(),
             began: None,
             losses: Losses::new(),
+            left_out: 0,
         }
     }
 
@@ -267,7 +270,9 @@ impl AllocationReader {
         sites
             .sort_unstable_by(|one, other| other.live_bytes.cmp(&one.live_bytes).then(one.id.cmp(&other.id)));
         let over = sites.len().saturating_sub(MAX_SITES);
-        lose(&mut self.losses, "allocation_sites_left_out", over as u64);
+        // The same ones at every look are no further loss.
+        lose(&mut self.losses, "allocation_sites_left_out", over.saturating_sub(self.left_out) as u64);
+        self.left_out = self.left_out.max(over);
         sites.truncate(MAX_SITES);
         sites
     }

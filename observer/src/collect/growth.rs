@@ -122,6 +122,8 @@ pub struct GrowthReader {
     touched_bytes: u64,
     touched_at_look: u64,
     losses: Losses,
+    /// The most sites that a sample was without.
+    left_out: usize,
 }
 
 /// Code addresses of a stack, and whether it goes on above them. Of what has no stack, none.
@@ -180,6 +182,7 @@ impl GrowthReader {
             touched_bytes: 0,
             touched_at_look: 0,
             losses: Losses::new(),
+            left_out: 0,
         }
     }
 
@@ -404,7 +407,9 @@ impl GrowthReader {
             other_rate.total_cmp(&rate).then(other.bytes.cmp(&site.bytes)).then(id.cmp(other_id))
         });
         let over = sites.len().saturating_sub(MAX_SITES);
-        lose(&mut self.losses, "growth_sites_left_out", over as u64);
+        // The same ones at every look are no further loss.
+        lose(&mut self.losses, "growth_sites_left_out", over.saturating_sub(self.left_out) as u64);
+        self.left_out = self.left_out.max(over);
         sites.into_iter().take(MAX_SITES).map(|(_, site)| site).collect()
     }
 }

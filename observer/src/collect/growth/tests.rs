@@ -167,6 +167,7 @@ fn stacks_beyond_the_bound_are_one_site_and_counted() {
     assert_eq!(sample.losses["growth_stacks_left_out"], 1000);
     assert!(sample.losses["growth_sites_left_out"] > 0);
     assert_eq!(sample.total_bytes, (MAX_STACKS as u64 + 1000) * page_bytes());
+    assert!(!reader.sample(1.0).losses.contains_key("growth_sites_left_out"), "they are no other ones");
     // Its memory given back, a stack makes room for another.
     memory.lock().unwrap().clear();
     reader.sample(10.0);

@@ -1,10 +1,14 @@
 //! Memory growth of a real C program by the stacks that touched it: needs root, the eBPF object and a C compiler.
 
+use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use caps::{CapSet, Capability};
 use observer::collect::growth::{GrowthReader, GrowthSites, Seen};
 use observer::collect::process::ProcessReader;
 use observer::collect::threads::unwind::dwarf::CallFrames;
@@ -27,14 +31,38 @@ struct Grower {
 }
 
 fn grower(flags: &[&str]) -> Program {
+    grower_by(Command::new, flags)
+}
+
+fn grower_by(start: impl FnOnce(PathBuf) -> Command, flags: &[&str]) -> Program {
     let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     let program = compile("cc", "grower", &[&USUAL, flags].concat(), directory.path());
-    Program::start(&mut Command::new(program), Some(directory))
+    Program::start(&mut start(program), Some(directory))
+}
+
+/// As another user than the one who watches.
+fn as_nobody(program: PathBuf) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command
+}
+
+/// What is done meanwhile is not excused from file permissions.
+fn without_override<T>(what: impl FnOnce() -> T) -> T {
+    let both = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
+    both.iter().for_each(|capability| caps::drop(None, CapSet::Effective, *capability).unwrap());
+    let done = what();
+    both.iter().for_each(|capability| caps::raise(None, CapSet::Effective, *capability).unwrap());
+    done
 }
 
 impl Grower {
     fn start(flags: &[&str]) -> Self {
-        let program = grower(flags);
+        Self::watch(grower(flags))
+    }
+
+    fn watch(program: Program) -> Self {
         let pid = program.pid();
         let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
         let target = kernel.add_target(pid).unwrap();
@@ -85,8 +113,7 @@ fn about(bytes: u64, mib: u64) -> bool {
     bytes.abs_diff(mib * MIB) < mib * MIB / 5
 }
 
-fn finds_what_grew(flags: &[&str]) {
-    let mut target = Grower::start(flags);
+fn finds_what_grew(mut target: Grower) {
     let mut memory = ProcessReader::open(target.program.pid()).unwrap();
     let before = memory.memory().unwrap().anonymous_bytes;
     for command in ["small 128", "large 128", "arena 60", "map 128", "file 128", "churn 512"] {
@@ -119,13 +146,22 @@ fn finds_what_grew(flags: &[&str]) {
 #[test]
 #[ignore = "needs root"]
 fn root_finds_what_grew_without_frame_pointers() {
-    finds_what_grew(&[]);
+    finds_what_grew(Grower::start(&[]));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn root_finds_what_grew_in_a_static_program() {
-    finds_what_grew(&["-static"]);
+    finds_what_grew(Grower::start(&["-static"]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_finds_what_grew_by_mapping_where_pages_may_not_be_read() {
+    let target = without_override(|| Grower::watch(grower_by(as_nobody, &[])));
+    let why = target.growth.coarse().expect("the page map is another user's");
+    assert_eq!(why.kind(), std::io::ErrorKind::PermissionDenied);
+    finds_what_grew(target);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Memory that grew and is still there, by the stack that first touched it.
 //!
-//! Reads sampled page faults (from the kernel side) and `/proc/PID/pagemap`; gives growth sites. How much was
+//! Reads sampled page faults (from the kernel side) and which pages are there (`survivors`); gives growth sites. How much was
 //! touched says nothing: a loop that maps and unmaps touches gigabytes and keeps none. So the last stack of each
 //! sampled page is kept, and what is reported are the pages that are still there. A page that an allocator hands out
 //! again stays with who first touched it. 2 µs a sample, 2 µs a page when it is looked for.
@@ -20,10 +20,12 @@ use crate::target::memory::huge::HUGE_BYTES;
 
 mod pages;
 mod past;
+mod survivors;
 mod via;
 
 use pages::{Page, Pages};
 use past::Past;
+use survivors::Survivors;
 pub use via::Via;
 
 /// Sites that are reported.
@@ -93,9 +95,6 @@ pub struct GrowthSites {
     pub losses: Losses,
 }
 
-/// Which of these pages, in ascending order, are still there.
-type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
-
 /// Follows the pages of one process image.
 pub struct GrowthReader {
     pid: u32,
@@ -103,7 +102,9 @@ pub struct GrowthReader {
     go: bool,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
-    resident: Box<Resident>,
+    survivors: Box<Survivors>,
+    /// Why survivors are known by mapping only.
+    coarse: Option<io::Error>,
     /// Tells huge pages, where the kernel does.
     huge: Option<Pagemap>,
     maps: Vec<Mapping>,
@@ -145,10 +146,17 @@ impl GrowthReader {
         symbolizer: Box<dyn Symbolizer>,
         unwinder: Box<dyn Unwinder>,
     ) -> io::Result<Self> {
-        let mut pagemap = Pagemap::open(pid)?;
+        let mut pagemap = match Pagemap::open(pid) {
+            Ok(pagemap) => pagemap,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let by_mapping = Self::new(pid, go, symbolizer, unwinder, survivors::by_mapping(pid));
+                return Ok(Self { coarse: Some(error), ..by_mapping });
+            }
+            Err(error) => return Err(error),
+        };
         let huge = Some(Pagemap::open(pid)?);
-        let resident = move |pages: &[u64]| pagemap.are_resident(pages);
-        Ok(Self { huge, ..Self::new(pid, go, symbolizer, unwinder, Box::new(resident)) })
+        let by_page = survivors::by_page(move |pages| pagemap.are_resident(pages));
+        Ok(Self { huge, ..Self::new(pid, go, symbolizer, unwinder, by_page) })
     }
 
     fn new(
@@ -156,7 +164,7 @@ impl GrowthReader {
         go: bool,
         symbolizer: Box<dyn Symbolizer>,
         unwinder: Box<dyn Unwinder>,
-        resident: Box<Resident>,
+        survivors: Box<Survivors>,
     ) -> Self {
         // Number 0 is the site of all that has no stack of its own.
         let nowhere = Place { addresses: Box::default(), truncated: false, frames: Some(Arc::new([])) };
@@ -165,7 +173,8 @@ impl GrowthReader {
             go,
             symbolizer,
             unwinder,
-            resident,
+            survivors,
+            coarse: None,
             huge: None,
             maps: Vec::new(),
             pages: Pages::default(),
@@ -184,6 +193,11 @@ impl GrowthReader {
             losses: Losses::new(),
             left_out: 0,
         }
+    }
+
+    /// Why what is still there is known by mapping only, not by page.
+    pub fn coarse(&self) -> Option<&io::Error> {
+        self.coarse.as_ref()
     }
 
     /// Takes samples in; often, so that the process still is as it was when they were made.
@@ -334,7 +348,7 @@ impl GrowthReader {
     /// Drops the pages that are gone, and the stacks that no page is left of.
     fn look(&mut self, at_seconds: f64) {
         // Of a process that exited, what was there last stays on the record.
-        let _ = self.pages.keep_resident(&mut self.resident);
+        let _ = (self.survivors)(&mut self.pages, at_seconds);
         self.pages.cap();
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
         self.threads.clear();

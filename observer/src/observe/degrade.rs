@@ -49,13 +49,27 @@ pub fn kernel(error: &KernelError) -> Degraded {
     }
 }
 
+const READ_PAGES: &str =
+    "run observer as the user of the process, or with CAP_DAC_READ_SEARCH beside CAP_SYS_PTRACE";
+
 /// Its owner may read it, and whoever passes over file permissions: to read processes is not enough.
 pub fn growth(pid: u32, error: &io::Error) -> Degraded {
     Degraded {
         feature: "growth".to_owned(),
         reason: format!("/proc/{pid}/pagemap: {error}: what grew cannot be told from what was freed"),
-        remedy: "run observer as the user of the process, or with CAP_DAC_READ_SEARCH beside CAP_SYS_PTRACE"
-            .to_owned(),
+        remedy: READ_PAGES.to_owned(),
+    }
+}
+
+/// Growth sites there are, but what was given back within a mapping is taken from all of its sites alike.
+pub fn coarse_growth(pid: u32, error: &io::Error) -> Degraded {
+    Degraded {
+        feature: "growth by page".to_owned(),
+        reason: format!(
+            "/proc/{pid}/pagemap: {error}: what was freed is known by mapping, not by page, and huge pages count as small \
+             ones"
+        ),
+        remedy: READ_PAGES.to_owned(),
     }
 }
 

@@ -61,6 +61,9 @@ impl Native {
                 )
             })
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
+        if let Some(error) = growth.as_ref().and_then(GrowthReader::coarse) {
+            degraded.push(degrade::coarse_growth(pid, error));
+        }
         let allocations = match options.allocations {
             None => Allocating::default(),
             Some(_) => Allocating::wanted(pid, go, symbols(pid, goroutines)),

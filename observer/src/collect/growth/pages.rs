@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::Via;
+use super::survivors::Held;
 
 /// Pages kept; at one sample in 61 faults these stand for 30 GiB.
 const MAX_PAGES: usize = 1 << 17;
@@ -110,6 +111,35 @@ impl Pages {
         Ok(())
     }
 
+    /// Forgets what lies in no mapping, and takes from what lies in one as much as it stands for beyond what the mapping
+    /// holds. The mappings in ascending order.
+    pub fn fit(&mut self, mappings: &[Held]) {
+        let mut shares: Vec<f64> = Vec::with_capacity(mappings.len());
+        for mapping in mappings {
+            let inside = self.pages.range(mapping.start..mapping.end.max(mapping.start));
+            let weight = inside.fold(0u64, |sum, (_, page)| sum.saturating_add(page.weight));
+            shares.push(if weight > mapping.pages { mapping.pages as f64 / weight as f64 } else { 1.0 });
+        }
+        let mut place = 0;
+        let mut carry = 0.0;
+        self.pages.retain(|&number, page| {
+            while mappings.get(place).is_some_and(|mapping| mapping.end <= number) {
+                place += 1;
+                carry = 0.0;
+            }
+            let Some(share) = shares.get(place).filter(|_| mappings[place].start <= number) else {
+                return false;
+            };
+            if *share < 1.0 {
+                // What is less than a page is carried on to the next: the sum stays right.
+                carry += page.weight as f64 * share;
+                page.weight = carry as u64;
+                carry -= page.weight as f64;
+            }
+            page.weight > 0
+        });
+    }
+
     /// Pages that were given up since the last call to stay within bounds.
     pub fn take_thinned(&mut self) -> u64 {
         std::mem::take(&mut self.thinned)
@@ -178,6 +208,26 @@ mod tests {
             pages.relocate(from, to, length);
         }
         assert!(pages.iter().count() <= 30);
+    }
+
+    #[test]
+    fn by_mapping_no_more_is_left_than_it_holds() {
+        let mut pages = Pages::default();
+        for number in (0..100).chain(1000..1100).chain(5000..5100) {
+            let stack = if number % 2 == 0 { 1 } else { 2 };
+            pages.insert(number, Page { stack, weight: 61, via: Via::Mmap, thread: 1 });
+        }
+        let held = |start, end, pages| Held { start, end, pages };
+        pages.fit(&[held(0, 100, 100), held(900, 2000, 1_000_000), held(3000, 4000, 7)]);
+        let weight =
+            |range: std::ops::Range<u64>| pages.pages.range(range).map(|(_, p)| p.weight).sum::<u64>();
+        assert_eq!((weight(1000..1100), weight(5000..5100)), (6100, 0), "all of it, and none");
+        assert!(weight(0..100).abs_diff(100) <= 1, "{}", weight(0..100));
+        let of_one: u64 =
+            pages.pages.range(0..100).filter(|(_, p)| p.stack == 1).map(|(_, p)| p.weight).sum();
+        assert!(of_one.abs_diff(50) <= 5, "in equal shares: {of_one}");
+        pages.fit(&[held(10, 5, 3), held(7, 7, 0)]);
+        assert_eq!(pages.iter().count(), 0);
     }
 
     #[test]

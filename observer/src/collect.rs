@@ -6,4 +6,5 @@ pub mod growth;
 pub mod mapped;
 pub mod pagemap;
 pub mod process;
+pub mod smaps;
 pub mod threads;

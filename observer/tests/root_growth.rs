@@ -1,14 +1,11 @@
 //! Memory growth of a real C program by the stacks that touched it: needs root, the eBPF object and a C compiler.
 
-use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use caps::{CapSet, Capability};
 use observer::collect::growth::{GrowthReader, GrowthSites, Seen};
 use observer::collect::process::ProcessReader;
 use observer::collect::threads::unwind::dwarf::CallFrames;
@@ -17,9 +14,12 @@ use observer::symbol::native::Native;
 
 const MIB: u64 = 1 << 20;
 
+#[path = "support/another_user.rs"]
+mod another_user;
 #[path = "support/c_programs.rs"]
 mod c_programs;
 
+use another_user::{as_nobody, without_override};
 use c_programs::{Program, USUAL, compile};
 
 /// A running `grower`, and what watches it.
@@ -36,25 +36,8 @@ fn grower(flags: &[&str]) -> Program {
 
 fn grower_by(start: impl FnOnce(PathBuf) -> Command, flags: &[&str]) -> Program {
     let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     let program = compile("cc", "grower", &[&USUAL, flags].concat(), directory.path());
     Program::start(&mut start(program), Some(directory))
-}
-
-/// As another user than the one who watches.
-fn as_nobody(program: PathBuf) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-    command
-}
-
-/// What is done meanwhile is not excused from file permissions.
-fn without_override<T>(what: impl FnOnce() -> T) -> T {
-    let both = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH];
-    both.iter().for_each(|capability| caps::drop(None, CapSet::Effective, *capability).unwrap());
-    let done = what();
-    both.iter().for_each(|capability| caps::raise(None, CapSet::Effective, *capability).unwrap());
-    done
 }
 
 impl Grower {

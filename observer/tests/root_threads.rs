@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use observer::collect::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
 use observer::sample::Group;
 use observer::symbol::native::Native;
 
+#[path = "support/another_user.rs"]
+mod another_user;
 #[path = "support/c_programs.rs"]
 mod c_programs;
 
+use another_user::{as_nobody, without_override};
 use c_programs::{Census, Program, compile_as};
 
 /// A running `sleepers`.
@@ -22,10 +26,14 @@ impl Sleepers {
     }
 
     fn build_as(name: &str, flags: &[&str]) -> Self {
+        Self::start(name, flags, Command::new)
+    }
+
+    fn start(name: &str, flags: &[&str], by: impl FnOnce(PathBuf) -> Command) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join(name);
         compile_as(&program, "cc", "sleepers", &[&["-O2", "-pthread"], flags].concat());
-        Self(Program::start(&mut Command::new(program), Some(directory)))
+        Self(Program::start(&mut by(program), Some(directory)))
     }
 
     fn pid(&self) -> u32 {
@@ -120,6 +128,18 @@ fn root_sees_sleepers_with_frame_pointers() {
 }
 
 /// `/proc` does not tell the frame pointer: what is seen is right, and that more is not seen is said.
+#[test]
+#[ignore = "needs root"]
+fn root_measures_stacks_of_another_users_threads() {
+    let mut target = Sleepers::start("sleepers", &[], as_nobody);
+    target.tell("mutex 50");
+    let mut reader = without_override(|| target.reader());
+    let sample = reader.sample(10.0, Some(&Census::of(target.pid()).take())).unwrap();
+    let bytes = only(&sample, "take_the_mutex").stack_bytes;
+    // A thread's first pages, and far from all of what is reserved for it.
+    assert!((50 * 4096..50 * 65_536).contains(&bytes), "{bytes}");
+}
+
 #[test]
 #[ignore = "needs root"]
 fn root_says_so_where_stacks_end_early() {

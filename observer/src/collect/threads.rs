@@ -14,6 +14,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::pagemap::Pagemap;
+use super::smaps::Smaps;
 use crate::kernel::census::ThreadRecord;
 use crate::sample::{Deadlock, Degraded, Frame, Group, GroupId, Losses, lose};
 use crate::symbol::Symbolizer;
@@ -128,7 +129,9 @@ pub struct ThreadReader {
     /// Path and inode of the executable of a Go program.
     go_file: Option<(String, u64)>,
     go_text: Vec<Range<u64>>,
+    /// Tells how much of a stack is there; where it may not be read, `smaps` does.
     pagemap: Option<Pagemap>,
+    smaps: Smaps,
     threads: HashMap<u32, Tracked>,
     stacks: Cache<StackKey, (GroupId, Arc<[Frame]>)>,
     places: HashMap<GroupId, Arc<[Frame]>>,
@@ -156,6 +159,7 @@ impl ThreadReader {
             go_file,
             go_text: options.go_text.clone(),
             pagemap: Pagemap::open(pid).ok(),
+            smaps: Smaps::new(pid),
             threads: HashMap::new(),
             stacks: Cache::new(CACHED_STACKS),
             places: HashMap::new(),
@@ -196,7 +200,7 @@ impl ThreadReader {
             }
         };
         let mut sleepers = self.sleepers(visits, at_seconds, &mut sample);
-        self.measure_stacks(&mut sleepers);
+        self.measure_stacks(&mut sleepers, at_seconds);
         tell_of_cut_stacks(&sleepers, census.is_some(), &mut sample);
         let locks = self.find_locks(&mut sleepers, census, at_seconds, &mut sample);
         self.group(at_seconds, sleepers, &locks, &mut sample);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::Via;
-use super::survivors::Held;
+use crate::collect::smaps::Held;
 
 /// Pages kept; at one sample in 61 faults these stand for 30 GiB.
 const MAX_PAGES: usize = 1 << 17;

@@ -11,7 +11,7 @@ use super::locks::{Found, Owner};
 use super::naming::{self, Name};
 use super::tracked::Sleeper;
 use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, syscall};
-use crate::collect::pagemap;
+use crate::collect::{pagemap, smaps};
 use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn, lose};
 
 /// Holders told of a group.
@@ -19,13 +19,24 @@ const HOLDERS: usize = 3;
 
 impl ThreadReader {
     /// Measures the resident stack of some threads that have not been measured since they came here.
-    pub(super) fn measure_stacks(&mut self, sleepers: &mut [Sleeper]) {
-        let unmeasured = sleepers.iter_mut().filter(|sleeper| sleeper.now.stack_bytes.is_none());
+    pub(super) fn measure_stacks(&mut self, sleepers: &mut [Sleeper], at_seconds: f64) {
+        let page = pagemap::page_bytes();
+        let mut unmeasured =
+            sleepers.iter_mut().filter(|sleeper| sleeper.now.stack_bytes.is_none()).peekable();
+        if self.pagemap.is_none() && unmeasured.peek().is_some() {
+            // Of an unfinished look, or none yet, they stay unmeasured until the next.
+            let Ok(Some(mappings)) = self.smaps.look(at_seconds) else { return };
+            for sleeper in unmeasured {
+                let at = smaps::at(&mappings, sleeper.now.sp / page);
+                let bytes = at.map_or(0, |held| held.pages.min(MAX_STACK_PAGES) * page);
+                sleeper.now.stack_bytes = Some(bytes);
+            }
+            return;
+        }
         for sleeper in unmeasured.take(MAX_MEASURED_STACKS) {
             let Some(mapping) = self.mapping(sleeper.now.sp) else { continue };
             let (start, end) = (mapping.start, mapping.end);
             let Some(pagemap) = self.pagemap.as_mut() else { return };
-            let page = pagemap::page_bytes();
             // A mapping beyond the bound is measured from its top, where a stack begins.
             let start = start.max(end.saturating_sub(MAX_STACK_PAGES * page));
             sleeper.now.stack_bytes =

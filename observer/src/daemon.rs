@@ -60,17 +60,20 @@ pub fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
         .enable_all()
         .build()
         .context("starting the event loop")?;
-    let ended = runtime.block_on(async {
+    let (mut signals, mut daemon) = {
+        let _entered = runtime.enter();
         // Before anything is started: a signal that comes early is not lost.
-        let mut signals = Signals::new()?;
-        let mut daemon = Daemon::start(config)?;
+        let signals = Signals::new()?;
+        // Not yet within the loop: what has an event loop of its own and fails to start can be dropped only outside.
+        (signals, Daemon::start(config)?)
+    };
+    runtime.block_on(async {
         daemon.serve(&mut signals, reload).await;
         daemon.stop(&mut signals).await;
-        Ok(())
     });
     // Who is told twice to end does not wait for what is still ending.
     runtime.shutdown_background();
-    ended
+    Ok(())
 }
 
 struct Signals {

@@ -85,6 +85,13 @@ fn arguments_that_are_wrong() {
 }
 
 #[test]
+fn a_daemon_that_cannot_serve_says_why() {
+    let web = ["--listen", "127.0.0.1:0", "--web.config.file", "/no-such/web.yml"];
+    let mut daemon = observer(&["run", "--no-ebpf", "--pid", "4194303"]);
+    run(daemon.args(web).env("RUST_LOG", "error")).refused(1, &["/no-such/web.yml", "No such file"]);
+}
+
+#[test]
 fn without_a_command_it_explains_itself() {
     let ran = run(&mut observer(&[]));
     assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));

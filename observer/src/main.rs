@@ -12,10 +12,11 @@ use tracing_subscriber::EnvFilter;
 /// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they
 /// grow, and what they hold. Reads the process from outside and changes nothing in it.
 #[derive(Parser)]
-#[command(name = "observer", version = command::VERSION, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "observer", version = command::VERSION, arg_required_else_help = true, max_term_width = 100,
+    after_help = command::examples())]
 struct Arguments {
     /// Log more: once for what is done, twice for details, three times for all
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

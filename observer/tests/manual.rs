@@ -36,6 +36,8 @@ fn a_page_for_every_command() {
     }
     let top = page("observer.1");
     assert!(top.contains("observer\\-attach(1)"), "{top}");
+    assert!(!top.contains("observer\\-help"), "{top}");
+    assert!(top.starts_with(".TH OBSERVER 1 \"\" \"observer "), "{top}");
     assert!(top.contains("/etc/observer/observer.toml"), "{top}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), VERBS.len() + 1);
 

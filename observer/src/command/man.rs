@@ -9,6 +9,8 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::EXAMPLES;
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The directory for them (such as /usr/local/share/man/man1), which is there
@@ -41,10 +43,17 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("RUST_LOG", "What to log, before --verbose and the configuration."),
 ];
 
+const SIGNALS: [(&str, &str); 2] = [
+    ("SIGTERM, SIGINT", "End in order: what is due is told and written first, for some seconds at most."),
+    ("SIGHUP", "Read the configuration anew. One that cannot be is logged, and the old one goes on."),
+];
+
 pub fn run(arguments: &Arguments, mut command: Command) -> Result<ExitCode> {
+    // Without `help` as a command, which has no page.
+    command = command.disable_help_subcommand(true);
     command.build();
     page(&command, None, &arguments.directory)?;
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         page(verb, Some(verb.get_name()), &arguments.directory)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -52,15 +61,14 @@ pub fn run(arguments: &Arguments, mut command: Command) -> Result<ExitCode> {
 
 fn page(command: &Command, verb: Option<&str>, directory: &Path) -> Result<()> {
     let name = verb.map_or_else(|| "observer".to_owned(), |verb| format!("observer-{verb}"));
-    let man = Man::new(command.clone())
-        .title(name.to_uppercase())
-        .section("1")
-        .source(concat!("observer ", env!("CARGO_PKG_VERSION")))
-        .manual("observer");
-    let mut text = Vec::new();
-    man.render_title(&mut text)?;
-    // whatis and apropos want this one line to have the page's own name.
+    let man = Man::new(command.clone());
+    // By hand, for the quotes around no date: without them what follows would move to its place.
+    let title = name.to_uppercase();
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!(".TH {title} 1 \"\" \"observer {version}\" \"User Commands\"\n").into_bytes();
+    // whatis and apropos want this one line to have the page's own name, and no more than a line.
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let about = about.split([':', '.']).next().unwrap_or_default();
     let mut roff = Roff::new();
     roff.control("SH", ["NAME"]).text([roman(format!("{name} - {about}"))]);
     roff.to_writer(&mut text)?;
@@ -77,6 +85,16 @@ fn page(command: &Command, verb: Option<&str>, directory: &Path) -> Result<()> {
     if matches!(verb, None | Some("run")) {
         section(&mut text, "FILES", &FILES)?;
         section(&mut text, "ENVIRONMENT", &ENVIRONMENT)?;
+    }
+    if verb == Some("run") {
+        section(&mut text, "SIGNALS", &SIGNALS)?;
+    }
+    if verb.is_none() {
+        section(&mut text, "EXAMPLES", &EXAMPLES)?;
+    } else {
+        let mut roff = Roff::new();
+        roff.control("SH", ["SEE ALSO"]).text([bold("observer"), roman("(1)")]);
+        roff.to_writer(&mut text)?;
     }
     let path = directory.join(format!("{name}.1"));
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

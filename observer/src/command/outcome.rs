@@ -20,6 +20,7 @@ pub enum Format {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
+    /// A group of goroutines or threads that grows, does not drain and holds what grew
     Leak,
     /// A leak, or memory that grows without a group that accounts for it
     Growing,

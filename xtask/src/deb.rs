@@ -34,7 +34,8 @@ pub fn deb(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Manual and completions, in `package/` beside the program: cargo-deb takes them from there. Returns the directory.
+/// Manual and completions, in `package/` beside the program: cargo-deb takes them from there, and leaves as it is what
+/// lies among what was built. Returns the directory.
 pub fn generate(observer: &Path) -> Result<PathBuf> {
     let directory = observer.with_file_name("package");
     if directory.exists() {
@@ -44,6 +45,7 @@ pub fn generate(observer: &Path) -> Result<PathBuf> {
     fs::create_dir_all(&manual)?;
     fs::create_dir_all(&completions)?;
     run::check(Command::new(observer).arg("man").arg(&manual))?;
+    run::check(Command::new("gzip").args(["--best", "--no-name", "--recursive"]).arg(&manual))?;
     for (shell, name) in COMPLETIONS {
         let file = fs::File::create(completions.join(name))?;
         run::check(Command::new(observer).args(["completions", shell]).stdout(Stdio::from(file)))?;

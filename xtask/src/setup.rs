@@ -200,6 +200,7 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         }
         Purpose::Deb => needs.extend(debian_package::building()),
         Purpose::Packages => {
+            needs.push(go::any()?);
             needs.extend(debian_package::building());
             needs.extend(debian_package::testing());
         }
@@ -208,6 +209,8 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
             needs.extend(monitoring::each());
             needs.extend(native::each());
             needs.extend(images::each());
+            needs.extend(debian_package::building());
+            needs.extend(debian_package::testing());
             needs.push(deny::cargo_deny());
             needs.extend(manifests::each()?);
         }

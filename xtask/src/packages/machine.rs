@@ -101,6 +101,19 @@ impl Machine {
         self.root.with_extension("console")
     }
 
+    /// What is known when something failed: the service's log, and where systemd's own is.
+    pub fn last_words(&self) -> String {
+        let log = self.run("journalctl --no-pager --lines=30 --output=cat --unit=observer.service");
+        let console = place::shown(&self.console());
+        format!("{}(systemd's own log: {console})", log.unwrap_or_else(|error| format!("{error:#}\n")))
+    }
+
+    /// Nothing failed: nobody will read what systemd said.
+    pub fn forget(self) {
+        // One that stays is in nobody's way.
+        let _ = fs::remove_file(self.console());
+    }
+
     /// Runs a script in it, as root. What it prints; an error when it fails.
     pub fn run(&self, script: &str) -> Result<String> {
         let output = self.enter(script).stdin(Stdio::null()).output().context("cannot start nsenter")?;

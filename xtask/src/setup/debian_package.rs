@@ -32,7 +32,6 @@ pub fn testing() -> Vec<Need> {
         need("man", "judges the manual", "man-db"),
         need("zsh", "loads its completions", "zsh"),
         need("fish", "completes with its completions", "fish"),
-        need("gcc", "builds the program that the service observes", "gcc"),
     ]
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Every figure is a ratio within one run, or CPU time, so that it means something on a machine that does
 //! other things too; where its spread lies on both sides of the budget the table says that it cannot tell.
-//! Takes up to eight minutes, `--quick` three, both after the build; needs root and 4 GB of memory.
+//! Takes up to fifteen minutes, `--quick` six, both after the build; needs root and 4 GB of memory.
 
 mod fleet;
 mod goroutines;
 mod hooks;
 mod measure;
+mod peers;
 mod service;
 
 use std::fs;
@@ -17,6 +18,7 @@ use clap::Args;
 
 use crate::build;
 use crate::run::{self, Clock};
+use crate::setup::{self, Purpose};
 use measure::Row;
 
 #[derive(Args)]
@@ -24,13 +26,14 @@ pub struct Options {
     /// Fewer rounds, and no million goroutines
     #[arg(long)]
     quick: bool,
-    /// Only the parts whose name contains this: service, goroutines, hooks, census, fleet
+    /// Only the parts whose name contains this: service, goroutines, hooks, census, fleet, peers
     #[arg(long, default_value = "")]
     only: String,
 }
 
 pub fn bench(options: &Options) -> Result<()> {
     let clock = Clock::start();
+    setup::ensure(Purpose::Bench, clock)?;
     let observer = build::observer(clock)?;
     let before = load_average();
     let mut rows: Vec<Row> = Vec::new();
@@ -48,6 +51,9 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     if "fleet".contains(&options.only) {
         rows.extend(fleet::rows(clock, &observer, options.quick)?);
+    }
+    if "peers".contains(&options.only) {
+        rows.extend(peers::rows(clock, &observer, options.quick)?);
     }
     println!("\n{}. Load average {before} before, {} after.\n", machine(), load_average());
     println!("| what | measured: median (lowest to highest) | budget | |\n|---|---|---|---|");

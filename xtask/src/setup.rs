@@ -11,6 +11,7 @@ mod kubelet;
 mod manifests;
 mod monitoring;
 mod native;
+mod peers;
 mod qemu;
 
 use std::process::Command;
@@ -48,6 +49,8 @@ pub enum Purpose {
     Validate,
     /// The pods on a real kubelet
     Kubelet,
+    /// Measuring, beside other tools
+    Bench,
     /// Building the Debian package
     Deb,
     /// Its tests
@@ -197,6 +200,10 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::Kubelet => {
             needs.extend(images::each());
             needs.extend(kubelet::each());
+        }
+        Purpose::Bench => {
+            needs.push(go::any()?);
+            needs.extend(peers::each());
         }
         Purpose::Deb => needs.extend(debian_package::building()),
         Purpose::Packages => {

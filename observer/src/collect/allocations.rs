@@ -15,6 +15,7 @@ use crate::sample::{AllocationSite, Allocations, Frame, GroupKind, Losses, lose}
 use crate::symbol::{self, Symbolizer};
 use crate::target::maps;
 
+mod entrance;
 pub mod loaded;
 mod pace;
 pub mod provider;

@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "no_ebpf")]
     exact: bool,
     /// Name what is allocated and not freed (malloc and its like). Touches the process: breakpoints in its
-    /// allocator's code, some 5 µs each call of it; the kernel takes them out at the end
+    /// allocator's code, some 1 µs each call of it; the kernel takes them out at the end
     #[arg(long, conflicts_with = "no_ebpf")]
     allocations: bool,
     /// Sample one allocation in so many bytes

@@ -59,7 +59,7 @@ pub struct Arguments {
     /// How to log
     #[arg(long, value_name = "text|json")]
     log_format: Option<String>,
-    /// Name what is allocated and not freed. Touches every target: breakpoints in its allocator's code, some 5 µs each
+    /// Name what is allocated and not freed. Touches every target: breakpoints in its allocator's code, some 1 µs each
     /// call of it; the kernel takes them out at the end
     #[arg(long, conflicts_with = "no_ebpf")]
     allocations: bool,

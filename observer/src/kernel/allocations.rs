@@ -43,8 +43,9 @@ const MAX_RAISED: u32 = 6;
 /// A function of an allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Function {
-    /// Where it begins in its file.
+    /// Where in its file its breakpoint goes: where it begins or a little behind, with all as it was at the call.
     pub offset: u64,
+    /// Of its code from there on.
     pub bytes: u64,
     /// One of [`kind`].
     pub kind: u32,

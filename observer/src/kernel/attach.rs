@@ -34,7 +34,7 @@ const FEXIT: &str = "fexit on syscall entry functions";
 const SYSCALL_TRACEPOINTS: &str = "syscalls:sys_exit_* tracepoints";
 const SYS_EXIT: &str = "tp_btf/sys_exit";
 
-const ALLOCATIONS_COST: &str = "touches the target: breakpoints in its allocator's code, some 5 µs each call of it, none elsewhere; the kernel takes them out again";
+const ALLOCATIONS_COST: &str = "touches the target: breakpoints in its allocator's code, some 1 µs each call of it, none elsewhere; the kernel takes them out again";
 
 /// The calls that change the memory map, and those that wait on a futex.
 const MAPPING_CALLS: [&str; 6] = ["mmap", "munmap", "mremap", "brk", "mprotect", "madvise"];

@@ -106,7 +106,7 @@ impl Tracked {
         tracing::warn!(
             pid,
             allocator = allocators.join(", "),
-            "--allocations touches the process: breakpoints in its allocator's code, in its memory alone, some 5 µs each \
+            "--allocations touches the process: breakpoints in its allocator's code, in its memory alone, some 1 µs each \
              call; the kernel takes them out at the end, however that comes"
         );
         Ok(allocators)

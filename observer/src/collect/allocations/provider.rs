@@ -5,6 +5,7 @@
 //! `libstdc++`'s `operator new` calls `malloc` and is not taken; an allocator's own is.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
 
 use blazesym::inspect::Inspector;
 use blazesym::inspect::source::{Elf, Source};
@@ -13,7 +14,7 @@ use crate::kernel::allocations::{Function, kind};
 use crate::symbol::native::module::{Module, ModuleKey};
 use crate::target::maps::Mapping;
 
-use super::loaded;
+use super::{entrance, loaded};
 
 /// Files whose symbols are looked into for a `malloc`.
 const MAX_FILES: usize = 512;
@@ -92,6 +93,26 @@ pub struct Provider {
     pub functions: Vec<Function>,
 }
 
+impl Provider {
+    /// Of functions where they begin.
+    fn new(module: Module, mut functions: Vec<Function>) -> Self {
+        for function in &mut functions {
+            let Some(length) =
+                usize::try_from(function.bytes).ok().filter(|&bytes| bytes <= entrance::LONGEST)
+            else {
+                continue;
+            };
+            let mut code = vec![0; length];
+            if module.file().read_exact_at(&mut code, function.offset).is_ok() {
+                let shift = entrance::shift(&code, function.kind);
+                function.offset += shift;
+                function.bytes -= shift;
+            }
+        }
+        Self { module, functions }
+    }
+}
+
 /// Where a process gets its memory from; empty where no symbol tells.
 pub fn find(pid: u32, maps: &[Mapping]) -> Vec<Provider> {
     let files = loaded::in_order(pid, maps);
@@ -99,7 +120,7 @@ pub fn find(pid: u32, maps: &[Mapping]) -> Vec<Provider> {
     if let Some(module) = files.first().and_then(|exe| open(pid, exe)) {
         let functions = functions(&module, &OWN_NAMES);
         if functions.iter().any(|function| function.kind == kind::FREE) {
-            providers.push(Provider { module, functions });
+            providers.push(Provider::new(module, functions));
         }
     }
     let provides = files.into_iter().take(MAX_FILES).find_map(|file| {
@@ -115,7 +136,7 @@ pub fn find(pid: u32, maps: &[Mapping]) -> Vec<Provider> {
             return None;
         }
         found.extend(functions(&module, &BESIDE));
-        Some(Provider { module, functions: once(found) })
+        Some(Provider::new(module, once(found)))
     });
     providers.extend(provides);
     providers

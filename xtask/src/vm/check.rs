@@ -38,13 +38,15 @@ pub fn check(kernel: &Kernel, console: &str) -> Result<String> {
         bytes.push(growth(&diagnosis).with_context(|| format!("section {name}"))?);
     }
 
+    let allocations = allocations(kernel, &document(console, "allocations")?)?;
+
     // The other side of every hook: a kernel that forbids them.
     let locked = section(console, "lockdown", 1)?;
     ensure!(locked.contains("lockdown=integrity"), "doctor has no remedy for lockdown:\n{locked}");
     sleepers(&document(console, "lockdown-snapshot")?, &[]).context("under lockdown")?;
     Ok(format!(
         "every hook attached, fexit among them; {frames} frames of a sleeper ({without} without eBPF), {} groups \
-         of goroutines, {:.1} MB grown at leak_map",
+         of goroutines, {:.1} MB grown at leak_map, {allocations}",
         goroutines.len(),
         bytes[0] / 1e6
     ))
@@ -100,6 +102,24 @@ fn nothing_degraded(diagnosis: &Value, name: &str) -> Result<()> {
     let degraded = diagnosis["degraded"].as_array().context("a diagnosis without degraded")?;
     ensure!(degraded.is_empty(), "section {name}: degraded {degraded:?}");
     Ok(())
+}
+
+/// Linux 6.1 has no probes of many functions and says so; 6.12 has them, but no sessions.
+fn allocations(kernel: &Kernel, diagnosis: &Value) -> Result<String> {
+    if kernel.release.starts_with("6.1.") {
+        let degraded = diagnosis["degraded"].to_string();
+        ensure!(degraded.contains("Linux 6.6"), "it does not say what allocations need: {degraded}");
+        return Ok("no allocations, and it says why".to_owned());
+    }
+    nothing_degraded(diagnosis, "allocations")?;
+    let hook = diagnosis["allocations"]["hook"].as_str().unwrap_or_default();
+    ensure!(hook == "uprobes at entry and return", "allocations are seen by `{hook}`");
+    let sites = diagnosis["allocation_sites"].as_array().context("a diagnosis without allocation_sites")?;
+    let kept = sites.iter().find(|site| site["frames"].to_string().contains("\"keep_large\""));
+    let kept = kept.with_context(|| format!("nothing is kept at keep_large in {sites:?}"))?;
+    let bytes = kept["live_bytes"].as_f64().unwrap_or(0.0);
+    ensure!(bytes > 1e6, "only {bytes} bytes are kept at keep_large");
+    Ok(format!("{:.1} MB kept at keep_large by {hook}", bytes / 1e6))
 }
 
 /// Bytes that grew where the target says that it grows.

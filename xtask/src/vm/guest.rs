@@ -31,6 +31,7 @@ pub fn initramfs(clock: Clock, observer: &Path) -> Result<PathBuf> {
     }
     c_target("sleepers/main.c", &bin.join("sleepers"))?;
     c_target("grower/grower.c", &bin.join("grower"))?;
+    c_target("allocator/allocator.c", &bin.join("allocator"))?;
     go_target(clock, &bin.join("shapes"))?;
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;

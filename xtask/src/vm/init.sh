@@ -26,6 +26,8 @@ sleepers=$!
 shapes /tmp/dump 2 >/dev/null &
 shapes=$!
 (while :; do echo "map 1"; sleep 0.5; done) | grower >/dev/null &
+allocator 2 1000 </tmp/commands >/dev/null &
+allocator=$!
 while [ ! -f /tmp/dump ]; do sleep 1; done
 grower=$(pidof grower)
 
@@ -35,6 +37,8 @@ section threads observer snapshot "$sleepers" --format json
 section threads-proc observer snapshot "$sleepers" --no-ebpf --format json
 section goroutines observer snapshot "$shapes" --format json
 section attach observer attach "$grower" --duration 8s --format json
+section allocations observer attach "$allocator" --allocations --duration 12s --format json
+kill "$allocator"
 # Without tracefs and with it: --exact has hooks for both.
 section exact observer attach "$grower" --exact --duration 5s --format json
 mount -t tracefs tracefs /sys/kernel/tracing

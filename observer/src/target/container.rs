@@ -1,8 +1,10 @@
-//! In which container and pod a process runs: by its cgroup path, by what the kubelet mounts into every container, and,
-//! for our own pod, by what the downward API put into our environment.
+//! In which container and pod a process runs: by its cgroup path, by what the kubelet mounts into every container, for
+//! our own pod by what the downward API put into our environment, and for others by how the node names their logs.
 //!
 //! Reads `/proc/PID/cgroup`, `/proc/PID/mountinfo` and `/proc/PID/ns/pid`; asks nobody. All of it is text that others
 //! wrote: bounded, and taken only in the forms that runtimes write.
+
+mod pod_logs;
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -52,7 +54,16 @@ pub fn of(pid: u32) -> Option<Container> {
     let proc = Path::new("/proc");
     let own = Own::from(|name| std::env::var(name).ok());
     let mounts = kubelet_mounts(&mount_table(proc, pid));
-    describe(ids(proc, pid), &mounts, is_beside_us(proc, pid), own)
+    let mut container = describe(ids(proc, pid), &mounts, is_beside_us(proc, pid), own)?;
+    // The uid by which the kernel says it, not one that the process may have mounted.
+    if container.pod.is_none()
+        && let Some(uid) = ids(proc, pid).pod_uid
+        && let Some(named) = pod_logs::named(proc, pid, &uid)
+    {
+        container.pod = Some(named.pod);
+        container.namespace = Some(named.namespace);
+    }
+    Some(container)
 }
 
 /// The parts put together. What the cgroup path says goes before what is mounted, which the process may have changed.

@@ -1,7 +1,7 @@
 //! The daemon with real targets: waits for them, follows them over restarts, and is held up by none of them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,6 +65,27 @@ fn waits_for_a_target_follows_it_over_a_restart_and_forgets_it() {
     until("it is forgotten", || up().is_none().then_some(()));
     let (code, log) = daemon.end();
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// As a container's first process: it is the runtime's own for a moment, and then the service.
+#[test]
+#[ignore = "needs root"]
+fn what_executes_something_else_is_called_after_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = directory.path().join("obs-d-before");
+    fs::copy("/bin/sh", &before).unwrap();
+    let after = build("sleepers", directory.path(), "obs-d-after");
+    let script = format!("read go; exec {} obs-d-marker", after.display());
+    let mut process =
+        Victim::start(Command::new(before).args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()));
+    let daemon = Daemon::start(&["--cmdline", "obs-d-marker", "--interval", "500ms"]);
+    let up = |name: &str| daemon.metric(&format!("observer_target_up{{target=\"{name}\"}}"));
+    until("it is called after the shell", || up("obs-d-before"));
+    process.0.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    until("it is called after what it executes now", || up("obs-d-after").filter(|up| *up == 1.0));
+    assert_eq!(up("obs-d-before"), None, "nobody misses the shell");
+    let targets = daemon.json("/api/v1/targets");
+    assert_eq!(targets["targets"][0]["restarts"], 0, "{targets}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Reads what was discovered and how the followers are; starts and stops followers. Nothing here waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ pub struct Roster {
     slots: BTreeMap<String, Slot>,
     /// By identity.
     refused: BTreeMap<(u32, u64), Refusal>,
+    /// Those that have exited and may still be found, until they are reaped.
+    ended: BTreeSet<(u32, u64)>,
     left_out: usize,
 }
 
@@ -68,6 +70,7 @@ impl Roster {
             names: Names::default(),
             slots: BTreeMap::new(),
             refused: BTreeMap::new(),
+            ended: BTreeSet::new(),
             left_out: 0,
         }
     }
@@ -110,8 +113,13 @@ impl Roster {
                     tracing::warn!(target = %name, pid = key.0, "not observed: {reason}");
                     self.refused.insert(key, Refusal { name: name.clone(), reason, at: Instant::now() });
                 }
-                Phase::Stopped => tracing::info!(target = %name, pid = key.0, "no rule asks for it any more"),
-                _ => tracing::info!(target = %name, pid = key.0, "the process has exited"),
+                Phase::Stopped => {
+                    tracing::info!(target = %name, pid = key.0, "no rule asks for it under this name any more");
+                }
+                _ => {
+                    tracing::info!(target = %name, pid = key.0, "the process has exited");
+                    self.ended.insert(key);
+                }
             }
             if stopped || self.common.board.target(name).is_none() {
                 over.push(name.clone());
@@ -124,28 +132,29 @@ impl Roster {
         self.refused.retain(|_, refusal| now.duration_since(refusal.at) < RETRY);
     }
 
-    /// A process that is gone, or meets no rule any more.
+    /// A process that is gone, or meets no rule any more, or has executed what is called otherwise: a container's first
+    /// process is the runtime's own at first. It begins anew once its follower has ended.
     fn stop_those_not_in(&mut self, look: &Look) {
         for slot in self.slots.values_mut() {
             let Some(follower) = &slot.follower else { continue };
-            let found = look.found.iter().any(|found| is(found, follower));
-            if !found {
-                if is_there(follower.pid) {
-                    follower.stop();
-                } else {
-                    follower.inbox().look();
-                }
+            match look.found.iter().find(|found| is(found, follower)) {
+                Some(found) if found.base == slot.base => {}
+                None if !is_there(follower.pid) => follower.inbox().look(),
+                _ => follower.stop(),
             }
         }
     }
 
     fn begin_new(&mut self, look: &Look) -> bool {
         self.left_out = 0;
+        self.ended.retain(|(pid, ticks)| {
+            look.found.iter().any(|found| (found.pid, found.start_ticks) == (*pid, *ticks))
+        });
         let mut begun = false;
         for found in &look.found {
             let key = (found.pid, found.start_ticks);
             let known = self.slots.values().filter_map(|slot| slot.follower.as_ref()).any(|f| is(found, f));
-            if known || self.refused.contains_key(&key) {
+            if known || self.refused.contains_key(&key) || self.ended.contains(&key) {
                 continue;
             }
             let observed = self.slots.values().filter(|slot| slot.follower.is_some()).count();

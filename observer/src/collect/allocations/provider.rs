@@ -13,7 +13,6 @@ use blazesym::inspect::source::{Elf, Source};
 use crate::kernel::allocations::{Function, kind};
 use crate::symbol::native::module::{Module, ModuleKey};
 use crate::target::maps::Mapping;
-use crate::target::memory::truncated;
 
 use super::{entrance, loaded};
 
@@ -152,7 +151,6 @@ fn functions(module: &Module, names: &[(&str, u32)]) -> Vec<Function> {
     source.debug_syms = false;
     let source = Source::from(source);
     let wanted: Vec<&str> = names.iter().map(|&(name, _)| name).collect();
-    let before = truncated::pages();
     // The bytes are the target's, and a library parses them.
     let found = std::panic::catch_unwind(|| {
         let inspector = Inspector::new();
@@ -170,9 +168,7 @@ fn functions(module: &Module, names: &[(&str, u32)]) -> Vec<Function> {
                 .collect(),
         )
     });
-    // What was read of a file that was cut short is no place for a breakpoint.
-    let whole = truncated::pages() == before;
-    once(found.ok().flatten().filter(|_| whole).unwrap_or_default())
+    once(found.ok().flatten().unwrap_or_default())
 }
 
 /// Names for one and the same function are one function.

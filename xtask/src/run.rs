@@ -82,7 +82,15 @@ impl Clock {
 }
 
 /// Runs a command in the foreground and returns how it ended. An interrupted one is stopped and an error.
-pub fn wait(command: &mut Command, mut meanwhile: impl FnMut(&Child)) -> Result<ExitStatus> {
+pub fn wait(command: &mut Command, meanwhile: impl FnMut(&Child)) -> Result<ExitStatus> {
+    wait_patiently(command, GRACE, meanwhile)
+}
+
+fn wait_patiently(
+    command: &mut Command,
+    grace: Duration,
+    mut meanwhile: impl FnMut(&Child),
+) -> Result<ExitStatus> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
     loop {
@@ -94,7 +102,7 @@ pub fn wait(command: &mut Command, mut meanwhile: impl FnMut(&Child)) -> Result<
         }
         if interrupted() {
             // It got the terminal's Ctrl-C too: let it finish what it has to say.
-            stop(&mut child);
+            stop(&mut child, grace);
             bail!("interrupted");
         }
         meanwhile(&child);
@@ -104,8 +112,13 @@ pub fn wait(command: &mut Command, mut meanwhile: impl FnMut(&Child)) -> Result<
 
 /// Runs a command whose output is the user's to see, and fails when it fails.
 pub fn check(command: &mut Command) -> Result<()> {
+    check_patiently(command, GRACE)
+}
+
+/// The same for one that has to clean up when it is interrupted, and takes its time for that.
+pub fn check_patiently(command: &mut Command, grace: Duration) -> Result<()> {
     let shown = shown(command);
-    let status = wait(command, |_| ())?;
+    let status = wait_patiently(command, grace, |_| ())?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -165,13 +178,13 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if !self.kept {
-            stop(&mut self.child);
+            stop(&mut self.child, GRACE);
         }
     }
 }
 
 /// SIGTERM, and SIGKILL when that does not help. The child is not reaped before, so its pid is its own.
-fn stop(child: &mut Child) {
+fn stop(child: &mut Child, grace: Duration) {
     if let Ok(pid) = i32::try_from(child.id())
         && matches!(child.try_wait(), Ok(None))
     {
@@ -179,7 +192,7 @@ fn stop(child: &mut Child) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
     let asked = Instant::now();
-    while asked.elapsed() < GRACE {
+    while asked.elapsed() < grace {
         if !matches!(child.try_wait(), Ok(None)) {
             return;
         }

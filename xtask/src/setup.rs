@@ -1,7 +1,6 @@
 //! Finds out what is missing, says it, and installs it where it may: as root on Debian and its kin.
 //! Anywhere else it prints the commands and stops.
 
-mod arm64;
 mod debian;
 mod debian_package;
 mod deny;
@@ -22,7 +21,6 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{self, Clock};
 
-pub use self::arm64::{EMULATOR, LINKER, TARGET, library as arm64_library};
 pub use self::go::newest as newest_go;
 pub use self::manifests::kubectl;
 
@@ -44,8 +42,6 @@ pub enum Purpose {
     Vm,
     /// Container images
     Image,
-    /// And for arm64
-    Arm64,
     /// The tests in pods
     Pods,
     Lint,
@@ -195,10 +191,6 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
             needs.extend(qemu::each());
         }
         Purpose::Image => needs.extend(images::builders()),
-        Purpose::Arm64 => {
-            needs.extend(images::builders());
-            needs.extend(arm64::each()?);
-        }
         Purpose::Pods => {
             needs.push(go::any()?);
             needs.extend(images::each());
@@ -208,6 +200,7 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::Kubelet => {
             needs.extend(images::each());
             needs.extend(kubelet::each());
+            needs.push(manifests::kubectl_needed()?);
         }
         Purpose::Bench => {
             needs.push(go::any()?);

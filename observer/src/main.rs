@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use observer::command::{self, Usage, attach, completions, doctor, man, replay, run, snapshot};
 use observer::config::LogOptions;
+use observer::target::memory::truncated;
 use tracing_subscriber::EnvFilter;
 
 /// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     unblock_signals();
+    if let Err(error) = truncated::survive() {
+        // Nothing that anybody would miss, until somebody cuts a library short.
+        let _ = writeln!(io::stderr(), "observer: SIGBUS stays deadly: {error}");
+    }
     let result = execute(&arguments);
     match result {
         Ok(code) => code,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::place;
 use crate::run::Clock;
+use crate::{place, setup};
 
 pub fn observer(clock: Clock) -> Result<PathBuf> {
     let mut command = cargo();
@@ -32,6 +32,36 @@ pub fn dist(clock: Clock) -> Result<PathBuf> {
 /// Static likewise, and as quick to build as for the tests.
 pub fn unoptimized_static(clock: Clock) -> Result<PathBuf> {
     fixed(clock, "dev", "observer, static (cargo rustc)")
+}
+
+/// The same for arm64, on whatever this is: by the checkout's toolchain, or the one that set-up found the library for.
+pub fn dist_arm64(clock: Clock) -> Result<PathBuf> {
+    let library =
+        setup::arm64_library()?.context("no Rust for arm64 (install: cargo xtask setup --for arm64)")?;
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let mut command = match library.elsewhere {
+        None => cargo(),
+        Some((toolchain, sysroot)) => {
+            flags.push(format!("--sysroot={}", sysroot.display()));
+            let mut command = Command::new("rustup");
+            command.args(["run", toolchain, "cargo"]).current_dir(place::root());
+            // Those of the cargo that runs xtask.
+            for name in ["RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO"] {
+                command.env_remove(name);
+            }
+            command
+        }
+    };
+    command
+        .args(["build", "--locked", "--profile", "dist", "--package", "observer", "--bin", "observer"])
+        .args(["--target", setup::TARGET])
+        .env("OBSERVER_EBPF", "require")
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", setup::LINKER)
+        // For that processor alone: what runs during the build is this one's.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("CC_aarch64_unknown_linux_gnu", setup::LINKER);
+    clock.run_logged("build", "observer for arm64 (cargo build --profile dist)", &mut command)?;
+    Ok(place::target().join(setup::TARGET).join("dist/observer"))
 }
 
 fn fixed(clock: Clock, profile: &str, says: &str) -> Result<PathBuf> {

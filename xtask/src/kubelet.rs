@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::image::Arch;
 use crate::pods::{OBSERVER, Podman, SERVICE};
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
@@ -35,7 +36,7 @@ pub fn kubelet() -> Result<()> {
         let mut command = Command::new(scripts.join("build.sh"));
         clock.run_logged("build", "Kubernetes, from Debian's source", command.arg(&programs))?;
     }
-    let observer = image::stripped(&build::dist(clock)?)?;
+    let observer = image::stripped(&build::dist(clock)?, Arch::Amd64)?;
     let service = checkout::build(clock)?;
 
     let podman = Podman::new()?;
@@ -44,7 +45,7 @@ pub fn kubelet() -> Result<()> {
     let pause = podman.path("pause");
     let source = scripts.join("pause.c");
     run::check(Command::new("cc").args(["-static", "-Os", "-s", "-o"]).arg(&pause).arg(source))?;
-    image::make(clock, &observer, OBSERVER, &podman.environment())?;
+    image::make(clock, &observer, Arch::Amd64, OBSERVER, &podman.environment())?;
     podman.image_of(&service, SERVICE)?;
     podman.image_of(&pause, PAUSE)?;
     let nonroot = format!("{OBSERVER}-nonroot");

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::image::Arch;
 use crate::interrupt::interrupted;
 use crate::run::Clock;
 use crate::setup::{self, Purpose};
@@ -25,12 +26,15 @@ pub use podman::Podman;
 
 pub fn test(clock: Clock, quick: bool) -> Result<()> {
     setup::ensure(Purpose::Pods, clock)?;
-    let program =
-        if quick { image::stripped(&build::unoptimized_static(clock)?)? } else { image::shipped(clock)? };
+    let program = if quick {
+        image::stripped(&build::unoptimized_static(clock)?, Arch::Amd64)?
+    } else {
+        image::shipped(clock, Arch::Amd64)?
+    };
     let service = checkout::build(clock)?;
 
     let podman = Podman::new()?;
-    image::make(clock, &program, OBSERVER, &podman.environment())?;
+    image::make(clock, &program, Arch::Amd64, OBSERVER, &podman.environment())?;
     podman.image_of(&service, SERVICE)?;
     for (name, scene) in SCENES {
         let began = Instant::now();

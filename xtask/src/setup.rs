@@ -1,6 +1,7 @@
 //! Finds out what is missing, says it, and installs it where it may: as root on Debian and its kin.
 //! Anywhere else it prints the commands and stops.
 
+mod arm64;
 mod debian;
 mod debian_package;
 mod deny;
@@ -21,6 +22,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{self, Clock};
 
+pub use self::arm64::{EMULATOR, LINKER, TARGET, library as arm64_library};
 pub use self::go::newest as newest_go;
 pub use self::manifests::kubectl;
 
@@ -42,6 +44,8 @@ pub enum Purpose {
     Vm,
     /// Container images
     Image,
+    /// And for arm64
+    Arm64,
     /// The tests in pods
     Pods,
     Lint,
@@ -191,6 +195,10 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
             needs.extend(qemu::each());
         }
         Purpose::Image => needs.extend(images::builders()),
+        Purpose::Arm64 => {
+            needs.extend(images::builders());
+            needs.extend(arm64::each()?);
+        }
         Purpose::Pods => {
             needs.push(go::any()?);
             needs.extend(images::each());

@@ -93,10 +93,15 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 }
 
 /// Whether this process could have had it, had it been root's or its file's: a container that grants a capability
-/// grants it to root alone.
+/// grants it to root alone. Where nothing was withheld, as on a machine of one's own, nothing was granted either.
 pub fn is_granted_to_others(capability: &str) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    !nix::unistd::geteuid().is_root() && !missing_in(set(&status, "CapBnd:")).contains(&capability)
+    !nix::unistd::geteuid().is_root() && is_granted_within(set(&status, "CapBnd:"), capability)
+}
+
+fn is_granted_within(bounds: u64, capability: &str) -> bool {
+    let withheld = bounds >> CAP_SYS_ADMIN & 1 == 0;
+    withheld && !missing_in(bounds).contains(&capability)
 }
 
 fn set(status: &str, name: &str) -> u64 {
@@ -196,6 +201,15 @@ mod tests {
         assert_eq!(only(&[CAP_SYS_ADMIN, 19]), [""; 0]);
         assert_eq!(set("Name:\tx\nCapEff:\t000001c000000000\n", "CapEff:"), 0x1c0 << 32);
         assert_eq!(set("garbage", "CapEff:"), 0);
+    }
+
+    #[test]
+    fn what_is_granted_is_less_than_all() {
+        let three = 1 << 39 | 1 << 38 | 1 << 19;
+        assert!(is_granted_within(three, "CAP_BPF"));
+        assert!(!is_granted_within(three & !(1 << 39), "CAP_BPF"));
+        // A user of a machine may become root; nobody has granted anything.
+        assert!(!is_granted_within(0x1ff_ffff_ffff, "CAP_BPF"));
     }
 
     #[test]

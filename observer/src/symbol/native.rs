@@ -18,7 +18,7 @@ use super::tail_call::Calls;
 use super::{MAX_INLINED, Symbolizer, bounded_name};
 use crate::sample::Frame;
 use crate::target::maps::{self, Mapping};
-use crate::target::memory::RemoteMemory;
+use crate::target::memory::{RemoteMemory, truncated};
 
 pub mod demangle;
 pub mod elf;
@@ -132,7 +132,12 @@ fn lookup(module: &Module, offsets: &[u64]) -> Vec<Arc<[Frame]>> {
     let addresses: Vec<u64> =
         offsets.iter().map(|&offset| module.elf.address_of(offset).unwrap_or(offset)).collect();
     // The file belongs to the target, and is parsed by a library that was not written for that.
-    let found = catch_unwind(AssertUnwindSafe(|| search(module, &addresses))).unwrap_or_default();
+    let before = truncated::pages();
+    let mut found = catch_unwind(AssertUnwindSafe(|| search(module, &addresses))).unwrap_or_default();
+    if truncated::pages() > before {
+        log::warn!("{} was cut short while it was read: its functions have no names", module.name);
+        found.clear();
+    }
     addresses
         .iter()
         .enumerate()
@@ -241,3 +246,6 @@ fn separate_debug_file(build_id: &[u8]) -> Option<PathBuf> {
     let path = Path::new(DEBUG_ROOT).join(format!("{first:02x}")).join(format!("{rest}.debug"));
     path.metadata().ok()?.is_file().then_some(path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! Costs about 0.2 µs a range in a batch, plus the copy. What is read can be torn or malicious.
 
 pub mod huge;
+pub mod truncated;
 
 use std::io::{self, IoSliceMut};
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::{Need, Recipe, State, Step, debian};
 use crate::run;
 
-const LINKED_TOOLCHAIN: &str = "observer-ebpf";
+pub const LINKED_TOOLCHAIN: &str = "observer-ebpf";
 const LINKER_VERSION: &str = "0.13.0";
 /// What Debian's bpf-linker is built with.
 const DEBIAN_LLVM: u32 = 22;
@@ -103,6 +103,6 @@ fn toolchain_llvm() -> Option<u32> {
 }
 
 /// Debian's Rust for browsers is kept new; its LLVM is what bpf-linker is then built with.
-fn debian_way() -> bool {
+pub fn debian_way() -> bool {
     debian::is_debian() && debian::offers("rustc-web", &[1, 95]) && debian::offers("llvm-22-dev", &[22])
 }

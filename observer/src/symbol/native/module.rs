@@ -77,6 +77,14 @@ impl Module {
         Some(Self { name: key.name(), elf, file })
     }
 
+    /// A file that nobody has mapped.
+    #[cfg(test)]
+    pub fn of_file(path: &Path) -> Self {
+        let file = File::open(path).unwrap();
+        let elf = Elf::read(&file).unwrap().unwrap();
+        Self { name: path.display().to_string(), elf, file }
+    }
+
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -18,6 +18,7 @@ const MAX_WAYS: usize = 8;
 
 /// What a position in the stack is counted from: a register as it was where the function is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 instructions are followed"))]
 pub enum Base {
     Stack,
     Frame,
@@ -32,6 +33,7 @@ pub struct Place {
 
 /// What became of a register that functions preserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 instructions are followed"))]
 pub enum Preserved {
     Unchanged,
     At(Place),

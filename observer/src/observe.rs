@@ -131,9 +131,10 @@ impl Observer {
         self.native.record(faults);
     }
 
-    /// The share of one core that may go into following the heap.
-    pub fn set_heap_share(&mut self, share: f64) {
-        self.heap.set_share(share);
+    /// The share of one core that the target may take: looks that are dear are spaced out to keep to a part of it.
+    pub fn set_share(&mut self, share: f64) {
+        self.heap.set_share(share / 2.0);
+        self.native.set_share(share / 8.0);
     }
 
     /// One moment of the target.

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::pagemap::{Pagemap, page_bytes};
+use super::smaps::Smaps;
 use super::threads::identity;
 use super::threads::unwind::{End, Registers, Unwinder};
 use crate::kernel::Fault;
@@ -102,7 +103,7 @@ pub struct GrowthReader {
     go: bool,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
-    survivors: Box<Survivors>,
+    survivors: Survivors,
     /// Why survivors are known by mapping only.
     coarse: Option<io::Error>,
     /// Tells huge pages, where the kernel does.
@@ -149,13 +150,14 @@ impl GrowthReader {
         let mut pagemap = match Pagemap::open(pid) {
             Ok(pagemap) => pagemap,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let by_mapping = Self::new(pid, go, symbolizer, unwinder, survivors::by_mapping(pid));
+                let by_mapping =
+                    Self::new(pid, go, symbolizer, unwinder, Survivors::ByMapping(Smaps::new(pid)));
                 return Ok(Self { coarse: Some(error), ..by_mapping });
             }
             Err(error) => return Err(error),
         };
         let huge = Some(Pagemap::open(pid)?);
-        let by_page = survivors::by_page(move |pages| pagemap.are_resident(pages));
+        let by_page = Survivors::by_page(move |pages| pagemap.are_resident(pages));
         Ok(Self { huge, ..Self::new(pid, go, symbolizer, unwinder, by_page) })
     }
 
@@ -164,7 +166,7 @@ impl GrowthReader {
         go: bool,
         symbolizer: Box<dyn Symbolizer>,
         unwinder: Box<dyn Unwinder>,
-        survivors: Box<Survivors>,
+        survivors: Survivors,
     ) -> Self {
         // Number 0 is the site of all that has no stack of its own.
         let nowhere = Place { addresses: Box::default(), truncated: false, frames: Some(Arc::new([])) };
@@ -198,6 +200,13 @@ impl GrowthReader {
     /// Why what is still there is known by mapping only, not by page.
     pub fn coarse(&self) -> Option<&io::Error> {
         self.coarse.as_ref()
+    }
+
+    /// The share of one core that looking at mappings may take.
+    pub fn set_share(&mut self, share: f64) {
+        if let Survivors::ByMapping(smaps) = &mut self.survivors {
+            smaps.set_share(share);
+        }
     }
 
     /// Takes samples in; often, so that the process still is as it was when they were made.
@@ -348,7 +357,7 @@ impl GrowthReader {
     /// Drops the pages that are gone, and the stacks that no page is left of.
     fn look(&mut self, at_seconds: f64) {
         // Of a process that exited, what was there last stays on the record.
-        let _ = (self.survivors)(&mut self.pages, at_seconds);
+        let _ = self.survivors.keep(&mut self.pages, at_seconds);
         self.pages.cap();
         let mut bytes: HashMap<(u32, Via), u64> = HashMap::new();
         self.threads.clear();

@@ -208,6 +208,11 @@ impl ThreadReader {
         Ok(sample)
     }
 
+    /// The share of one core that looking at mappings may take.
+    pub fn set_share(&mut self, share: f64) {
+        self.smaps.set_share(share);
+    }
+
     /// The sleepers of the last sample, each with its group.
     pub fn members(&self) -> impl Iterator<Item = (u32, GroupId)> {
         self.threads.iter().map(|(tid, thread)| (*tid, thread.group))

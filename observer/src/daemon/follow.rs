@@ -243,7 +243,7 @@ impl Following<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let began = cpu_seconds();
-            self.observer.set_heap_share(self.common.pace.share() / 2.0);
+            self.observer.set_share(self.common.pace.share());
             let taken = self.observer.sample();
             let exited = match taken {
                 Ok(sample) => {

@@ -118,6 +118,14 @@ impl Native {
         }
     }
 
+    /// The share of one core that looking at mappings may take, for threads and for growth.
+    pub fn set_share(&mut self, share: f64) {
+        self.threads.set_share(share);
+        if let Some(growth) = &mut self.growth {
+            growth.set_share(share);
+        }
+    }
+
     /// Fills in threads, waits, growth, and what was lost.
     pub fn sample_into(&mut self, sample: &mut Sample) -> Result<(), Exited> {
         self.drain();

@@ -6,20 +6,29 @@ use std::io;
 use super::pages::Pages;
 use crate::collect::smaps::Smaps;
 
-/// Forgets the pages that are gone; told the time in seconds, by a clock that need not be ours.
-pub type Survivors = dyn FnMut(&mut Pages, f64) -> io::Result<()> + Send;
+/// Of page numbers, in ascending order, which are there.
+type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
 
-/// `resident` tells of page numbers, in ascending order, which are there.
-pub fn by_page(mut resident: impl FnMut(&[u64]) -> io::Result<Vec<bool>> + Send + 'static) -> Box<Survivors> {
-    Box::new(move |pages, _| pages.keep_resident(&mut resident))
+pub enum Survivors {
+    ByPage(Box<Resident>),
+    ByMapping(Smaps),
 }
 
-pub fn by_mapping(pid: u32) -> Box<Survivors> {
-    let mut smaps = Smaps::new(pid);
-    Box::new(move |pages, at_seconds| {
-        if let Some(mappings) = smaps.look(at_seconds)? {
-            pages.fit(&mappings);
+impl Survivors {
+    pub fn by_page(resident: impl FnMut(&[u64]) -> io::Result<Vec<bool>> + Send + 'static) -> Self {
+        Self::ByPage(Box::new(resident))
+    }
+
+    /// Forgets the pages that are gone; told the time in seconds, by any clock.
+    pub fn keep(&mut self, pages: &mut Pages, at_seconds: f64) -> io::Result<()> {
+        match self {
+            Self::ByPage(resident) => pages.keep_resident(resident),
+            Self::ByMapping(smaps) => {
+                if let Some(mappings) = smaps.look(at_seconds)? {
+                    pages.fit(&mappings);
+                }
+                Ok(())
+            }
         }
-        Ok(())
-    })
+    }
 }

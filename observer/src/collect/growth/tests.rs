@@ -48,7 +48,7 @@ fn reader(go: bool) -> (GrowthReader, Memory) {
         Ok(pages.iter().map(|page| there.contains(page)).collect())
     };
     let pid = std::process::id();
-    (GrowthReader::new(pid, go, Box::new(Names), Box::new(Copied), survivors::by_page(resident)), memory)
+    (GrowthReader::new(pid, go, Box::new(Names), Box::new(Copied), Survivors::by_page(resident)), memory)
 }
 
 /// Touches pages by a stack, and leaves them there.

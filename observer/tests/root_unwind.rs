@@ -59,7 +59,9 @@ impl Target {
             let visits = procfs::census(self.pid()).unwrap().visits;
             return visits
                 .iter()
-                .map(|visit| (visit.tid, Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp }))
+                .map(|visit| {
+                    (visit.tid, Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp, lr: visit.lr })
+                })
                 .collect();
         }
         let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
@@ -68,7 +70,9 @@ impl Target {
         let sleeping =
             census.threads.iter().filter(|thread| thread.is_sleeping() && thread.syscall.is_some());
         sleeping
-            .map(|thread| (thread.tid, Registers { ip: thread.ip, sp: thread.sp, bp: Some(thread.bp) }))
+            .map(|thread| {
+                (thread.tid, Registers { ip: thread.ip, sp: thread.sp, bp: Some(thread.bp), lr: None })
+            })
             .collect()
     }
 

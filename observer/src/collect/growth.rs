@@ -76,7 +76,7 @@ impl<'s> From<&'s Fault> for Seen<'s> {
             address: fault.address,
             weight: fault.weight,
             thread: fault.global_tid,
-            registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp) },
+            registers: Registers { ip: fault.ip, sp: fault.sp, bp: Some(fault.bp), lr: None },
             frames: &fault.frames,
             stack: &fault.stack,
         })

@@ -75,6 +75,7 @@ pub struct Visit {
     pub ip: u64,
     pub sp: u64,
     pub bp: Option<u64>,
+    pub lr: Option<u64>,
     pub comm: comm::Comm,
 }
 
@@ -90,6 +91,7 @@ impl Visit {
             ip: record.ip,
             sp: record.sp,
             bp: Some(record.bp),
+            lr: Some(record.lr),
             comm: comm::Comm::new(record.comm.as_bytes()),
         })
     }

@@ -134,7 +134,7 @@ impl Tracked {
                     time: made.time,
                     size: made.size,
                     period: made.period,
-                    registers: Registers { ip: made.ip, sp: made.sp, bp: Some(made.bp) },
+                    registers: Registers { ip: made.ip, sp: made.sp, bp: Some(made.bp), lr: None },
                     stack: &made.stack,
                 }),
                 Allocation::Freed { address, born, .. } => self.reader.freed(address, born),

@@ -16,7 +16,8 @@ use nix::unistd::Pid;
 pub const MAX_RANGES: usize = 1024;
 
 /// The lowest and highest addresses worth asking for.
-const USER_ADDRESSES: std::ops::Range<u64> = 0x1000..0x7fff_ffff_f000;
+pub const USER_ADDRESSES: std::ops::Range<u64> =
+    0x1000..if cfg!(target_arch = "aarch64") { 1 << 48 } else { 0x7fff_ffff_f000 };
 
 /// The memory of one process, by its pid in observer's PID namespace.
 ///

@@ -31,7 +31,7 @@ fn reader() -> AllocationReader {
 }
 
 fn made(address: u64, time: u64, size: u64, ip: u64) -> Made<'static> {
-    let registers = Registers { ip, sp: 0x7000, bp: None };
+    let registers = Registers { ip, sp: 0x7000, ..Registers::default() };
     Made { address, time, size, period: 1 << 16, registers, stack: &[] }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::layout::{Layout, MspanLayout, PAGE_SIZE};
 use crate::sample::GoMemory;
-use crate::target::memory::RemoteMemory;
+use crate::target::memory::{RemoteMemory, USER_ADDRESSES};
 
 /// More spans than this are not looked at: 32 GiB of single pages.
 pub const MAX_SPANS: u64 = 1 << 22;
@@ -262,7 +262,7 @@ fn list(header: &[u8]) -> Option<(u64, u64)> {
     let (array, length, capacity) = (word64(header, 0)?, word64(header, 8)?, word64(header, 16)?);
     let plausible = array != 0
         && array.is_multiple_of(4096)
-        && array < 1 << 47
+        && array < USER_ADDRESSES.end
         && (1..=capacity).contains(&length)
         && (LEAST_CAPACITY..=MAX_SPANS).contains(&capacity);
     plausible.then_some((array, length))

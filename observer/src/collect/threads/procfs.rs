@@ -110,6 +110,7 @@ fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<Visit>> {
         ip: call.ip,
         sp: call.sp,
         bp: None,
+        lr: None,
         comm,
     }))
 }

@@ -47,7 +47,7 @@ impl ThreadReader {
         let mut read = Vec::with_capacity(moved.len());
         let (mut torn, mut truncated) = (0, 0);
         for (visit, wait, before) in moved {
-            let registers = Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp };
+            let registers = Registers { ip: visit.ip, sp: visit.sp, bp: visit.bp, lr: visit.lr };
             let stack = self.unwinder.unwind(&registers);
             // It slept when the census came by; the stack is that sleep's only if it sleeps it still.
             if !procfs::still_there(self.pid, visit) {

@@ -24,6 +24,8 @@ pub struct Registers {
     pub sp: u64,
     /// Not known where only `/proc` tells the registers.
     pub bp: Option<u64>,
+    /// Where arm64 has the return address of a function that calls nobody; not known there either.
+    pub lr: Option<u64>,
 }
 
 /// Code addresses, innermost first: the first is exact, the others are return addresses.

@@ -7,7 +7,7 @@ use std::io;
 
 use super::super::layout::PAGE_SIZE;
 use super::super::spans::{Span, SpanReader};
-use crate::target::memory::RemoteMemory;
+use crate::target::memory::{RemoteMemory, USER_ADDRESSES};
 
 /// 64 MiB, what the runtime reserves at a time.
 const ARENA_SHIFT: u32 = 26;
@@ -83,7 +83,7 @@ impl Heap {
     fn of_spans(spans: &[Span]) -> Self {
         let mut heap = Self::default();
         let low = spans.iter().map(|span| span.start).min().unwrap_or(0);
-        let high = spans.iter().map(Span::end).max().unwrap_or(0).min(1 << 47);
+        let high = spans.iter().map(Span::end).max().unwrap_or(0).min(USER_ADDRESSES.end);
         heap.first_arena = low >> ARENA_SHIFT;
         let arenas = (high >> ARENA_SHIFT).saturating_sub(heap.first_arena) + 1;
         heap.low = low;

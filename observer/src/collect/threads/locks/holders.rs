@@ -92,9 +92,9 @@ impl ThreadReader {
         if !std::mem::replace(mapped, true) {
             self.remap();
         }
-        let Registers { ip, sp, bp } = registers;
+        let Registers { ip, sp, bp, lr } = registers;
         let mut stack = self.unwinder.unwind(&registers);
-        let stays = procfs::still_there(self.pid, &Visit { tid, ip, sp, bp, ..Visit::default() });
+        let stays = procfs::still_there(self.pid, &Visit { tid, ip, sp, bp, lr, ..Visit::default() });
         if person.state == State::Running && (stack.end != End::Root || stack.guessed) {
             // It was there when it last entered the kernel; what lies on its stack has changed since.
             stack.addresses.truncate(1);

@@ -135,7 +135,7 @@ fn of_record(record: &ThreadRecord) -> Person {
             .filter(|_| record.is_sleeping()),
         voluntary_switches: record.voluntary_switches,
         started: record.started,
-        registers: Some(Registers { ip: record.ip, sp: record.sp, bp: Some(record.bp) }),
+        registers: Some(Registers { ip: record.ip, sp: record.sp, bp: Some(record.bp), lr: Some(record.lr) }),
     }
 }
 
@@ -154,7 +154,7 @@ fn of_files(pid: u32, tid: u32) -> Option<Person> {
         syscall: call.as_ref().map(|call| call.number),
         voluntary_switches: at.voluntary_switches,
         started: at.started,
-        registers: call.map(|call| Registers { ip: call.ip, sp: call.sp, bp: None }),
+        registers: call.map(|call| Registers { ip: call.ip, sp: call.sp, bp: None, lr: None }),
     })
 }
 

@@ -200,7 +200,9 @@ impl CallFrames {
     fn walk(&mut self, registers: &Registers) -> Stack {
         let mut stack = Stack { addresses: vec![registers.ip], end: End::Unknown, guessed: false };
         let mut values: Values = [None; register::COUNT];
-        values[usize::from(register::RETURN)] = Some(registers.ip);
+        // On arm64 this is the link register, which the innermost function may not have saved.
+        values[usize::from(register::RETURN)] =
+            if cfg!(target_arch = "aarch64") { registers.lr } else { Some(registers.ip) };
         values[usize::from(register::STACK)] = Some(registers.sp);
         values[usize::from(register::FRAME)] = registers.bp;
         // The instruction itself, for a caller its return address.
@@ -219,11 +221,14 @@ impl CallFrames {
                 Err(Unknown) => return stack,
             };
             let caller = found.values;
-            let Some(next) = caller[usize::from(register::RETURN)] else { return stack };
+            let Some(next) = caller[usize::from(register::RETURN)].map(code_address) else { return stack };
             let above = caller[usize::from(register::STACK)].unwrap_or(0);
             interruptions += u32::from(found.interrupted);
             // Only a signal handler runs on another stack than what it interrupted.
-            let further_up = above.checked_sub(sp).is_some_and(|bytes| bytes > 0 && bytes < MAX_FRAME_BYTES);
+            // And only what holds its return address in a register can do without a frame.
+            let least = u64::from(!(cfg!(target_arch = "aarch64") && exact));
+            let further_up =
+                above.checked_sub(sp).is_some_and(|bytes| (least..MAX_FRAME_BYTES).contains(&bytes));
             let next_lookup = if found.interrupted { next } else { next.saturating_sub(1) };
             // Go leaves the thread's stack for the goroutine's once, within its own code.
             let switches = !further_up
@@ -357,6 +362,11 @@ impl CallFrames {
         let guessed = !self.is_of_file(lookup);
         Some(Found { values: found?, interrupted: false, guessed, by_frame_pointer: false })
     }
+}
+
+/// Without what arm64 signs return addresses with, in bits that no address has.
+fn code_address(address: u64) -> u64 {
+    if cfg!(target_arch = "aarch64") { address & 0xffff_ffff_ffff } else { address }
 }
 
 /// The caller is not known.

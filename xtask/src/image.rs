@@ -39,10 +39,18 @@ pub enum Arch {
 }
 
 impl Arch {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// What takes off its debug information.
+    pub fn strip(self) -> &'static str {
+        match self {
+            Self::Amd64 => "strip",
+            Self::Arm64 => "aarch64-linux-gnu-strip",
         }
     }
 }
@@ -95,11 +103,7 @@ pub fn stripped(program: &Path, arch: Arch) -> Result<PathBuf> {
     let folder = place::work().join("image").join(arch.name());
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let copy = folder.join("observer");
-    let strip = match arch {
-        Arch::Amd64 => "strip",
-        Arch::Arm64 => "aarch64-linux-gnu-strip",
-    };
-    run::check(Command::new(strip).arg("-o").arg(&copy).arg(program))?;
+    run::check(Command::new(arch.strip()).arg("-o").arg(&copy).arg(program))?;
     let headers = run::output("readelf", &["--program-headers", "--wide", &copy.to_string_lossy()]);
     let headers = headers.with_context(|| format!("readelf cannot read {}", copy.display()))?;
     if headers.contains("INTERP") {

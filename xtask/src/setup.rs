@@ -22,7 +22,9 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{self, Clock};
 
-pub use self::arm64::{EMULATOR, LINKER, TARGET, library as arm64_library};
+pub use self::arm64::{
+    EMULATOR, LINKER, TARGET, busybox as arm64_busybox, library as arm64_library, with_apt as with_arm64_apt,
+};
 pub use self::go::newest as newest_go;
 pub use self::manifests::kubectl;
 
@@ -42,6 +44,8 @@ pub enum Purpose {
     Test,
     /// The tests on other kernels
     Vm,
+    /// And on one for arm64
+    VmArm64,
     /// Container images
     Image,
     /// And for arm64
@@ -193,6 +197,11 @@ fn survey(purpose: Purpose) -> Result<Vec<Need>> {
         Purpose::Vm => {
             needs.push(go::any()?);
             needs.extend(qemu::each());
+        }
+        Purpose::VmArm64 => {
+            needs.push(go::any()?);
+            needs.extend(arm64::each()?);
+            needs.extend(arm64::machines()?);
         }
         Purpose::Image => needs.extend(images::builders()),
         Purpose::Arm64 => {

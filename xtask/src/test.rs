@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build::cargo;
+use crate::image::Arch;
 use crate::packages;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
@@ -17,6 +18,9 @@ pub struct Options {
     /// Of `pods`: with an observer that is built quickly instead of the one that is shipped
     #[arg(long)]
     quick: bool,
+    /// Of `vm`: the processor of the machines
+    #[arg(long, value_enum, default_value = "amd64")]
+    arch: Arch,
     /// Only tests whose name contains this
     #[arg(long)]
     name: Option<String>,
@@ -47,7 +51,7 @@ pub fn test(options: &Options) -> Result<()> {
             setup::ensure(Purpose::Test, clock)?;
             with_root(clock, name)
         }
-        Some(Ring::Vm) => vm::test(clock),
+        Some(Ring::Vm) => vm::test(clock, options.arch),
         Some(Ring::Pods) if !root => bail!("the tests in pods need root"),
         Some(Ring::Pods) => pods::test(clock, options.quick),
         Some(Ring::Packages) if !root => bail!("installing packages needs root"),

@@ -14,6 +14,11 @@ pub const TARGET: &str = "aarch64-unknown-linux-gnu";
 pub const LINKER: &str = "aarch64-linux-gnu-gcc";
 pub const EMULATOR: &str = "qemu-aarch64";
 
+/// Of the very version that Debian's compiler has.
+const LIBRARY: &str = "version=$(dpkg-query --show --showformat=\"\\${Version}\" rustc-web); apt-get update; \
+    rm -rf \"$version\"; apt-get download \"libstd-rust-web-dev=$version\"; \
+    dpkg --extract libstd-rust-web-dev_*.deb \"$version\"; rm libstd-rust-web-dev_*.deb";
+
 /// The library of a toolchain.
 pub struct Library {
     /// Not the checkout's own toolchain but this one, with this directory as its sysroot.
@@ -47,13 +52,51 @@ fn holds(sysroot: &std::path::Path) -> bool {
     sysroot.join("lib/rustlib").join(TARGET).join("lib").exists()
 }
 
-fn fetch() -> Result<String> {
+/// A command that runs another one with apt for arm64, in a directory of the cache.
+pub fn with_apt(command: &str) -> Result<String> {
     let script = place::root().join("xtask/src/setup/arm64.sh");
-    Ok(format!("sh '{}' '{}'", script.display(), directory()?.display()))
+    Ok(format!("sh '{}' '{}' '{command}'", script.display(), directory()?.display()))
 }
 
+/// What is unpacked for arm64.
 fn directory() -> Result<PathBuf> {
     Ok(place::cache()?.join("arm64"))
+}
+
+/// The shell of its machines.
+pub fn busybox() -> Result<PathBuf> {
+    Ok(directory()?.join("busybox/bin/busybox"))
+}
+
+/// What the tests on its kernels need besides [`each`].
+pub fn machines() -> Result<Vec<Need>> {
+    let busybox = busybox()?;
+    let state = if busybox.exists() {
+        State::Here(busybox.display().to_string())
+    } else {
+        State::Missing(Recipe {
+            steps: vec![Step {
+                says: "busybox for arm64 (Debian package)".to_owned(),
+                shell: with_apt(
+                    "apt-get update; apt-get download busybox-static; dpkg --extract busybox-static_*.deb busybox; \
+                     rm busybox-static_*.deb",
+                )?,
+            }],
+            elsewhere: vec!["(get a static busybox for arm64 from your distribution)".to_owned()],
+            ..Recipe::default()
+        })
+    };
+    Ok(vec![
+        Need { what: "busybox for arm64".to_owned(), why: "is the shell of its machines", state },
+        Need::program(
+            "QEMU's arm64 machine",
+            "runs its kernels",
+            "qemu-system-aarch64",
+            &["--version"],
+            &["qemu-system-arm"],
+        ),
+        Need::program("cpio", "packs what those machines start with", "cpio", &["--version"], &["cpio"]),
+    ])
 }
 
 /// Where Debian's goes: it must be of the very version that Debian's compiler has.
@@ -75,7 +118,10 @@ fn library_need() -> Result<Need> {
             State::Here(format!("Rust's {TARGET} for {toolchain}"))
         }
         None if ebpf::debian_way() => State::Missing(Recipe {
-            steps: vec![Step { says: "Debian's Rust library for arm64".to_owned(), shell: fetch()? }],
+            steps: vec![Step {
+                says: "Debian's Rust library for arm64".to_owned(),
+                shell: with_apt(LIBRARY)?,
+            }],
             elsewhere: vec![RUSTUP.to_owned()],
             ..Recipe::default()
         }),

@@ -1,23 +1,17 @@
-# Unpacks Debian's Rust library for arm64 below the directory that is given, by its version: that of Debian's compiler.
-# By an apt with lists of its own, so that dpkg does not come to know another architecture.
+# Runs a shell command in DIRECTORY with an apt for arm64, which has lists of its own there: dpkg does not come to know
+# another architecture. Called as: arm64.sh DIRECTORY COMMAND
 set -e
-version=$(dpkg-query --show --showformat='${Version}' rustc-web)
-to=$1/$version
-rm -rf "$to"
-mkdir -p "$to/apt/lists/partial" "$to/apt/archives/partial"
-cd "$to/apt"
-: >status
-cat >conf <<END
+mkdir -p "$1/apt/lists/partial" "$1/apt/archives/partial"
+cd "$1"
+: >apt/status
+cat >apt/conf <<END
 APT::Architecture "arm64";
 APT::Architectures { "arm64"; };
 APT::Sandbox::User "root";
 Acquire::Languages "none";
-Dir::State "$PWD";
-Dir::State::status "$PWD/status";
-Dir::Cache "$PWD";
+Dir::State "$PWD/apt";
+Dir::State::status "$PWD/apt/status";
+Dir::Cache "$PWD/apt";
 END
-export APT_CONFIG="$PWD/conf"
-apt-get update
-apt-get download "libstd-rust-web-dev=$version"
-dpkg --extract ./*.deb "$to"
-rm -r "$to/apt"
+export APT_CONFIG="$PWD/apt/conf"
+eval "$2"

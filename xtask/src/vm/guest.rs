@@ -7,13 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::image::Arch;
 use crate::run::{self, Clock};
 use crate::{place, setup};
 
 const INIT: &str = include_str!("init.sh");
 
 /// Returns the packed file.
-pub fn initramfs(clock: Clock, observer: &Path) -> Result<PathBuf> {
+pub fn initramfs(clock: Clock, observer: &Path, arch: Arch) -> Result<PathBuf> {
     let root = place::work().join("vm-root");
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
@@ -22,17 +23,20 @@ pub fn initramfs(clock: Clock, observer: &Path) -> Result<PathBuf> {
         fs::create_dir_all(root.join(directory))?;
     }
     let bin = root.join("bin");
-    let busybox = Path::new("/bin/busybox");
-    fs::copy(busybox, bin.join("busybox")).context("cannot copy /bin/busybox")?;
+    let busybox = match arch {
+        Arch::Amd64 => PathBuf::from("/bin/busybox"),
+        Arch::Arm64 => setup::arm64_busybox()?,
+    };
+    fs::copy(&busybox, bin.join("busybox")).with_context(|| format!("cannot copy {}", busybox.display()))?;
     // Without its debug information it unpacks ten times faster.
-    run::check(Command::new("strip").arg("-o").arg(bin.join("observer")).arg(observer))?;
-    for program in [busybox, observer] {
+    run::check(Command::new(arch.strip()).arg("-o").arg(bin.join("observer")).arg(observer))?;
+    for program in [&busybox, observer] {
         libraries(program, &root)?;
     }
-    c_target("sleepers/main.c", &bin.join("sleepers"))?;
-    c_target("grower/grower.c", &bin.join("grower"))?;
-    c_target("allocator/allocator.c", &bin.join("allocator"))?;
-    go_target(clock, &bin.join("shapes"))?;
+    c_target("sleepers/main.c", &bin.join("sleepers"), arch)?;
+    c_target("grower/grower.c", &bin.join("grower"), arch)?;
+    c_target("allocator/allocator.c", &bin.join("allocator"), arch)?;
+    go_target(clock, &bin.join("shapes"), arch)?;
     fs::write(root.join("init"), INIT)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
 
@@ -47,7 +51,7 @@ pub fn initramfs(clock: Clock, observer: &Path) -> Result<PathBuf> {
 
 /// Copies what the loader would load, to the same places.
 fn libraries(program: &Path, root: &Path) -> Result<()> {
-    // ldd fails for a static program, which needs nothing.
+    // ldd fails for a static program, which needs nothing, and for one of another processor, which is static.
     let listed = run::output("ldd", &[program.to_str().context("a path that is no UTF-8")?]);
     for path in listed.unwrap_or_default().split_whitespace().filter(|word| word.starts_with('/')) {
         let to = root.join(path.trim_start_matches('/'));
@@ -59,15 +63,18 @@ fn libraries(program: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn c_target(source: &str, to: &Path) -> Result<()> {
-    let mut gcc = Command::new("gcc");
+fn c_target(source: &str, to: &Path, arch: Arch) -> Result<()> {
+    let mut gcc = Command::new(match arch {
+        Arch::Amd64 => "gcc",
+        Arch::Arm64 => setup::LINKER,
+    });
     gcc.args(["-g", "-O1", "-fno-omit-frame-pointer", "-static", "-pthread", "-o"])
         .arg(to)
         .arg(place::root().join("xtask/targets/c").join(source));
     run::check(&mut gcc)
 }
 
-fn go_target(clock: Clock, to: &Path) -> Result<()> {
+fn go_target(clock: Clock, to: &Path, arch: Arch) -> Result<()> {
     let (go, version) = setup::newest_go().context("no Go toolchain (install: cargo xtask setup)")?;
     let mut command = Command::new(go);
     command
@@ -75,6 +82,7 @@ fn go_target(clock: Clock, to: &Path) -> Result<()> {
         .args(["build", "-trimpath", "-o"])
         .arg(to)
         .arg(".")
+        .env("GOARCH", arch.name())
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "-mod=mod -buildvcs=false")
         .env("GOWORK", "off")

@@ -30,6 +30,8 @@ cd "$GOPATH/src/k8s.io/kubernetes"
 # Nothing here is in a hurry.
 nice -n 10 make generated_files
 for program in "${programs[@]}"; do
+    # What an interrupted build has left is good.
+    [ ! -x "$into/$program" ] || continue
     echo "building $program $version"
     nice -n 10 go build -ldflags "-s -w -X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion=$version" \
         -o "$into/$program.new" "k8s.io/kubernetes/cmd/$program"

@@ -38,8 +38,8 @@ within() {
 }
 
 metrics() { curl --silent --fail --max-time 5 "http://$1:9713/metrics"; }
-# has ADDRESS PATTERN: a line of its metrics
-has() { metrics "$1" | grep -E -q "$2"; }
+# has ADDRESS PATTERN: a line of its metrics. A grep or head that ends early would be curl's failure.
+has() { metrics "$1" | grep -E "$2" >/dev/null; }
 # of NAMESPACE POD PATH: a field of a pod
 of() { kubectl get pod --namespace "$1" "$2" -o jsonpath="{$3}"; }
 # is NAMESPACE POD PATH VALUE
@@ -47,7 +47,7 @@ is() { [ "$(of "$1" "$2" "$3")" = "$4" ]; }
 # pod NAMESPACE LABEL: the first that has the label and is not about to go
 pod() {
     kubectl get pods --namespace "$1" --selector "$2" -o \
-        jsonpath='{range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{"\n"}{end}' | awk 'NF == 1 { print $1; exit }'
+        jsonpath='{range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{"\n"}{end}' | awk 'NF == 1 && !seen++ { print $1 }'
 }
 # status NAMESPACE POD CONTAINER PATH: a field of a container's status
 status() { of "$1" "$2" ".status.containerStatuses[?(@.name=='$3')]$4"; }
@@ -55,7 +55,7 @@ status() { of "$1" "$2" ".status.containerStatuses[?(@.name=='$3')]$4"; }
 process() {
     local id
     id=$(status "$1" "$2" "$3" .containerID)
-    grep -l "${id##*/}" /proc/[0-9]*/cgroup 2>/dev/null | head -n 1 | cut -d / -f 3
+    grep -l "${id##*/}" /proc/[0-9]*/cgroup 2>/dev/null | sed -n 1p | cut -d / -f 3
 }
 # line PID FIELD: of /proc/PID/status
 line() { awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"; }
@@ -98,14 +98,21 @@ quiet() {
     ! grep -E 'WARN|ERROR|panicked' <<<"$said" | grep -v 'WARN everybody who reaches' || fail "$3 of $2 logs no complaint"
     [ "$(status "$1" "$2" "$3" .restartCount)" = 0 ] || fail "$3 of $2 runs from the beginning"
     said=$(metrics "$(of "$1" "$2" .status.podIP)" | sed -n 's/^observer_degraded{feature="\(.*\)"} [1-9].*/\1/p' | grep -v -x interval || true)
+    kubectl exec --namespace "$1" "$2" -c "$3" -- observer doctor >/dev/null || fail "the doctor of $3 of $2 finds all good"
     [ "$said" = "${4:-}" ] ||
         fail "all but \`${4:-}\` works for $3 of $2: \`$said\`"
+}
+# rolled WHAT: the DaemonSet is the one that was applied last; its observer is the one on our node
+rolled() {
+    kubectl --namespace observer rollout status daemonset/observer --timeout 90s >/dev/null || fail "$1 is ready"
+    observer=$(pod observer app.kubernetes.io/component=node)
+    node=$(of observer "$observer" .status.podIP)
 }
 # render DIRECTORY: a kustomization
 render() { "$KUSTOMIZE" kustomize "$1"; }
 
 for image in "$images"/*.tar; do "${ctr[@]}" images import "$image" >/dev/null; done
 say "kubelet $(kubectl get node node -o jsonpath='{.status.nodeInfo.kubeletVersion}, {.status.nodeInfo.containerRuntimeVersion}, Linux {.status.nodeInfo.kernelVersion}')"
-for scene in pods sidecar daemonset debug labels nonroot; do
+for scene in pods sidecar daemonset debug pages labels nonroot; do
     . "$top/xtask/src/kubelet/look/$scene.sh"
 done

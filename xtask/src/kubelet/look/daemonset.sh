@@ -1,10 +1,8 @@
 # The DaemonSet of deploy/kubernetes/base, as it is shipped.
 
-kubectl --namespace observer rollout status daemonset/observer --timeout 90s >/dev/null || fail "the DaemonSet is ready"
-observer=$(pod observer app.kubernetes.io/component=node)
-node=$(of observer "$observer" .status.podIP)
+rolled base
 
-# called NAMESPACE POD: what the DaemonSet calls the service of a pod, which it observes beside its load
+# called NAMESPACE POD CONTAINER: what the DaemonSet calls the process of a container
 called() {
     local uid
     uid=$(of "$1" "$2" .metadata.uid)
@@ -20,18 +18,20 @@ done
 has "$node" "^observer_memory_limit_bytes\{target=\"$limited\"\} 805306368" ||
     fail "the limit is the container's: $(metrics "$node" | grep '^observer_memory_limit_bytes')"
 within 90 "the DaemonSet suspects its leak" has "$node" "^observer_leak_suspected\{target=\"$limited\"\} 1"
-site=$(metrics "$node" | grep "^observer_leak_growth_bytes_per_second.*target=\"$limited\"" | head -n 1)
+site=$(metrics "$node" | grep "^observer_leak_growth_bytes_per_second.*target=\"$limited\"" | sed -n 1p)
 case $site in *quote.go:57*) ;; *) fail "the DaemonSet names quote.go:57: $site" ;; esac
 for pod in default/checkout/observer default/checkout/load shop/tight/service; do
     IFS=/ read -r space name container <<<"$pod"
     has "$node" "^observer_target_info.*pod=\"$name\",namespace=\"$space\",container=\"$container\"" ||
         fail "the DaemonSet knows $pod: $(metrics "$node" | grep '^observer_target_info')"
 done
+# It began together with the pods, when containers were the runtime's first process still.
+! has "$node" 'target="runc' || fail "nothing is called after the runtime: $(metrics "$node" | grep 'target="runc')"
 say "DaemonSet: $(metrics "$node" | grep -c '^observer_target_info') targets, each with pod, namespace and container; the leak at quote.go:57 found"
 
 oom() { [ "$(status shop tight service .lastState.terminated.reason)" = OOMKilled ]; }
 within 90 "the service with a tight limit reaches it" oom
-tight=$(called shop tight service | head -n 1)
+tight=$(called shop tight service | sed -n 1p)
 within 90 "the DaemonSet follows the one that was killed" \
     has "$node" "^observer_target_restarts_total\{target=\"$tight\"\} [1-9]"
 say "DaemonSet: follows the restart of a service that was killed at its memory limit"

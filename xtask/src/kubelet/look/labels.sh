@@ -2,11 +2,6 @@
 # where the kubelet does.
 
 render "$top/deploy/kubernetes/overlays/labels" | kubectl apply -f - >/dev/null
-rolled() {
-    kubectl --namespace observer rollout status daemonset/observer --timeout 90s >/dev/null || fail "$1 is ready"
-    observer=$(pod observer app.kubernetes.io/component=node)
-    node=$(of observer "$observer" .status.podIP)
-}
 rolled overlays/labels
 
 # What its role lets it do is what it asks for, and nothing else.
@@ -26,9 +21,10 @@ sleep 5
 has "$node" '^observer_targets_awaited [1-9]' || fail "it says that it waits for one"
 kubectl label pod checkout observe=true >/dev/null
 within 60 "a pod that gets the label is observed, and no other" only "default/checkout "
-kubectl label pod --namespace shop tight observe=true >/dev/null
-within 60 "another one, too" only "default/checkout shop/tight "
-kubectl label pod --namespace shop tight observe=false --overwrite >/dev/null
+replica=$(pod shop app=checkout)
+kubectl label pod --namespace shop "$replica" observe=true >/dev/null
+within 60 "another one, too" only "default/checkout shop/$replica "
+kubectl label pod --namespace shop "$replica" observe=false --overwrite >/dev/null
 within 60 "one that loses it is let go" only "default/checkout "
 within 90 "the leak is suspected" has "$node" '^observer_leak_suspected\{target="checkout@[^"]*"\} 1'
 quiet observer "$observer" observer "$pages"
@@ -38,7 +34,7 @@ say "overlays/labels: exactly the pods with the label; observer may list pods an
 # 1.20 knows no `nodes/pods`: its kubelet refuses, which is said, and takes the greater right.
 render "$top/deploy/kubernetes/overlays/labels-kubelet" | kubectl apply -f - >/dev/null
 rolled overlays/labels-kubelet
-trouble() { curl --silent --max-time 5 "http://$node:9713/api/v1/targets" | grep -q "the node's pods are not known.*403"; }
+trouble() { curl --silent --max-time 5 "http://$node:9713/api/v1/targets" | grep "the node's pods are not known.*403" >/dev/null; }
 within 60 "a kubelet that refuses is named" trouble
 kubectl patch clusterrole observer --type json --patch \
     '[{"op": "add", "path": "/rules/-", "value": {"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}}]' >/dev/null

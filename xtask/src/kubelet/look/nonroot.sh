@@ -5,14 +5,13 @@ replica=$(pod shop app=checkout)
 address=$(of shop "$replica" .status.podIP)
 within 60 "the sidecar of a replica finds its service" \
     has "$address" "^observer_target_info.*pod=\"$replica\",namespace=\"shop\",container=\"checkout\""
+[ "$(of shop "$replica" '.spec.containers[0].name')" = checkout ] || fail "the service's container is the first"
 least shop "$replica" observer 10001
 memory shop "$replica" observer
 quiet shop "$replica" observer
 
 render "$top/deploy/kubernetes/overlays/nonroot" | kubectl apply -f - >/dev/null
-kubectl --namespace observer rollout status daemonset/observer --timeout 90s >/dev/null || fail "its overlay is ready"
-observer=$(pod observer app.kubernetes.io/component=node)
-node=$(of observer "$observer" .status.podIP)
+rolled overlays/nonroot
 within 60 "not as root it finds the same" has "$node" '^observer_target_info.*pod="checkout",namespace="default"'
 least observer "$observer" observer 65532
 within 90 "and suspects the leak" has "$node" '^observer_leak_suspected\{target="checkout@[^"]*"\} 1'

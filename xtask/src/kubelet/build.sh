@@ -1,7 +1,7 @@
 #!/bin/bash
 # The programs of a Kubernetes node and its control plane, from Debian's source package: build.sh INTO
 #
-# Debian ships the client only, but the source of all. Takes some minutes on two cores and 2 GB of disk, once.
+# Debian ships the client only, but the source of all. Takes five to nine minutes on two cores and 2 GB of disk, once.
 set -euo pipefail
 into=$1
 programs=(kubelet kube-apiserver kube-controller-manager kube-scheduler kubectl)

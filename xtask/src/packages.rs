@@ -1,7 +1,7 @@
 //! `cargo xtask test packages`: the Debian package and all that is in it, used as on a server.
 //!
 //! Builds the package, has it judged, and installs, runs, upgrades, removes and purges it where a systemd runs it: the
-//! service under its own restrictions. Two minutes beyond the build; leaves nothing but a Debian in the cache.
+//! service under its own restrictions. A minute beyond the build; leaves nothing but a Debian in the cache.
 
 mod install;
 mod machine;

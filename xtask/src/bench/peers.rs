@@ -88,7 +88,7 @@ const SCENES: [Scene; 3] = [
     Scene {
         what: "malloc and free of 64 bytes",
         program: "loops",
-        order: "malloc 300000",
+        order: "malloc 3000000",
         watched: &[
             ("observer attach", &["observer", "attach", "PID", "--duration", "1h"]),
             (

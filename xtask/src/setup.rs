@@ -99,6 +99,11 @@ impl Need {
         let version = said.and_then(|said| Some(said.lines().next()?.to_owned()));
         Self::packaged(what, why, version, packages)
     }
+
+    /// One as most are: a package has it, and it knows `--version`.
+    fn tool(what: &str, why: &'static str, program: &str, package: &'static str) -> Self {
+        Self::program(what, why, program, &["--version"], &[package])
+    }
 }
 
 enum State {

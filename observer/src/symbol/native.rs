@@ -6,7 +6,6 @@
 //! megabytes. A first batch takes 1 to 50 ms a module, a known address nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,12 +17,14 @@ use super::tail_call::Calls;
 use super::{MAX_INLINED, Symbolizer, bounded_name};
 use crate::sample::Frame;
 use crate::target::maps::{self, Mapping};
-use crate::target::memory::{RemoteMemory, truncated};
+use crate::target::memory::RemoteMemory;
 
 pub mod demangle;
 pub mod elf;
+pub mod guard;
 pub mod module;
 
+use guard::{Spoilt, guarded};
 use module::{Module, ModuleKey};
 
 /// Answers kept; a stack has some ten addresses, and there are a few thousand different stacks at most.
@@ -131,13 +132,11 @@ fn unopened(key: &ModuleKey, offset: u64) -> Arc<[Frame]> {
 fn lookup(module: &Module, offsets: &[u64]) -> Vec<Arc<[Frame]>> {
     let addresses: Vec<u64> =
         offsets.iter().map(|&offset| module.elf.address_of(offset).unwrap_or(offset)).collect();
-    // The file belongs to the target, and is parsed by a library that was not written for that.
-    let before = truncated::pages();
-    let mut found = catch_unwind(AssertUnwindSafe(|| search(module, &addresses))).unwrap_or_default();
-    if truncated::pages() > before {
+    let found = guarded(|| search(module, &addresses));
+    if found == Err(Spoilt::CutShort) {
         log::warn!("{} was cut short while it was read: its functions have no names", module.name);
-        found.clear();
     }
+    let found = found.unwrap_or_default();
     addresses
         .iter()
         .enumerate()

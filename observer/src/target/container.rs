@@ -54,10 +54,12 @@ pub fn of(pid: u32) -> Option<Container> {
     let proc = Path::new("/proc");
     let own = Own::from(|name| std::env::var(name).ok());
     let mounts = kubelet_mounts(&mount_table(proc, pid));
-    let mut container = describe(ids(proc, pid), &mounts, is_beside_us(proc, pid), own)?;
+    let ids = ids(proc, pid);
+    let uid = ids.pod_uid.clone();
+    let mut container = describe(ids, &mounts, is_beside_us(proc, pid), own)?;
     // The uid by which the kernel says it, not one that the process may have mounted.
     if container.pod.is_none()
-        && let Some(uid) = ids(proc, pid).pod_uid
+        && let Some(uid) = uid
         && let Some(named) = pod_logs::named(proc, pid, &uid)
     {
         container.pod = Some(named.pod);

@@ -36,5 +36,5 @@ pub fn testing() -> Vec<Need> {
 }
 
 fn need(program: &str, why: &'static str, package: &'static str) -> Need {
-    Need::program(program, why, program, &["--version"], &[package])
+    Need::tool(program, why, program, package)
 }

@@ -7,13 +7,13 @@ use super::Need;
 
 pub fn each() -> Vec<Need> {
     vec![
-        need("musl", "the libc of programs that are observed in the tests", "musl-gcc", "musl-tools"),
-        need("g++", "builds C++ programs that are observed in the tests", "g++", "g++"),
-        need("javac", "and Java programs", "javac", "default-jdk-headless"),
-        need("java", "runs them", "java", "default-jdk-headless"),
-        need("python3", "and Python programs", "python3", "python3"),
-        need("node", "and programs for Node", "node", "nodejs"),
-        need("gdb", "says in the tests what stacks there are", "gdb", "gdb"),
+        Need::tool("musl", "the libc of programs that are observed in the tests", "musl-gcc", "musl-tools"),
+        Need::tool("g++", "builds C++ programs that are observed in the tests", "g++", "g++"),
+        Need::tool("javac", "and Java programs", "javac", "default-jdk-headless"),
+        Need::tool("java", "runs them", "java", "default-jdk-headless"),
+        Need::tool("python3", "and Python programs", "python3", "python3"),
+        Need::tool("node", "and programs for Node", "node", "nodejs"),
+        Need::tool("gdb", "says in the tests what stacks there are", "gdb", "gdb"),
         library("libjemalloc.so.2", "libjemalloc2"),
         library("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
         library("libmimalloc.so.2", "libmimalloc2.0"),
@@ -25,8 +25,4 @@ fn library(name: &str, package: &'static str) -> Need {
     let path = format!("/usr/lib/{}-linux-gnu/{name}", std::env::consts::ARCH);
     let found = Path::new(&path).exists().then_some(path);
     Need::packaged(name, "an allocator that programs are observed with in the tests", found, &[package])
-}
-
-fn need(what: &str, why: &'static str, program: &str, package: &'static str) -> Need {
-    Need::program(what, why, program, &["--version"], &[package])
 }

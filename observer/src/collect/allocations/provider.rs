@@ -11,9 +11,9 @@ use blazesym::inspect::Inspector;
 use blazesym::inspect::source::{Elf, Source};
 
 use crate::kernel::allocations::{Function, kind};
+use crate::symbol::native::guard::guarded;
 use crate::symbol::native::module::{Module, ModuleKey};
 use crate::target::maps::Mapping;
-use crate::target::memory::truncated;
 
 use super::{entrance, loaded};
 
@@ -152,9 +152,8 @@ fn functions(module: &Module, names: &[(&str, u32)]) -> Vec<Function> {
     source.debug_syms = false;
     let source = Source::from(source);
     let wanted: Vec<&str> = names.iter().map(|&(name, _)| name).collect();
-    let before = truncated::pages();
-    // The bytes are the target's, and a library parses them.
-    let found = std::panic::catch_unwind(|| {
+    // What was read of a file that was cut short is no place for a breakpoint.
+    let found = guarded(|| {
         let inspector = Inspector::new();
         let found = inspector.lookup(&source, &wanted).ok()?;
         Some(
@@ -170,9 +169,7 @@ fn functions(module: &Module, names: &[(&str, u32)]) -> Vec<Function> {
                 .collect(),
         )
     });
-    // What was read of a file that was cut short is no place for a breakpoint.
-    let whole = truncated::pages() == before;
-    once(found.ok().flatten().filter(|_| whole).unwrap_or_default())
+    once(found.ok().flatten().unwrap_or_default())
 }
 
 /// Names for one and the same function are one function.

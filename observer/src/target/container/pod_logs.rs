@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::{ids, is_name};
-use crate::target::stat::Stat;
+use crate::target::find::read_stat;
 
 /// From a process up to what runs its container.
 const ANCESTORS: usize = 64;
@@ -47,8 +47,7 @@ pub fn named(proc: &Path, pid: u32, uid: &str) -> Option<Named> {
 fn outside(proc: &Path, pid: u32, uid: &str) -> Option<u32> {
     let mut at = pid;
     for _ in 0..ANCESTORS {
-        let line = std::fs::read(proc.join(at.to_string()).join("stat")).ok()?;
-        at = Stat::parse(&line)?.parent;
+        at = read_stat(proc, at)?.parent;
         if at == 0 {
             return None;
         }

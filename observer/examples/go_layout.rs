@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use observer::collect::go::layout::Layout;
+use observer::runtime::go::layout::Layout;
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args_os().nth(1).context("usage: go_layout ELF")?;

@@ -17,8 +17,8 @@ use thiserror::Error;
 
 pub use raw::{Alertmanager, Alerts, History, Kubernetes, Log, Metrics, Raw, Sampling, Target, Web, Webhook};
 
-use crate::daemon::pods;
-use crate::daemon::rules::Rule;
+use crate::select::pods;
+use crate::select::rules::Rule;
 use crate::tell::alert;
 
 /// A file that is longer is none of ours.

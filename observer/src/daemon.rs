@@ -3,14 +3,10 @@
 //! One thread a target, one that discovers, one that drains the kernel, one that serves, one for each receiver of
 //! alerts, one that writes to disk. None waits for another: they meet at the board.
 
-mod discover;
 mod drain;
-mod follow;
-pub mod name;
-pub mod pods;
 mod privilege;
-mod roster;
-pub mod rules;
+mod sampler;
+mod supervisor;
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -20,22 +16,22 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::board::Board;
 use crate::config::Config;
 use crate::kernel::{KernelOptions, SharedKernel, heap};
-use crate::observe::{KernelSource, check, degrade, room};
+use crate::observe::{KernelSource, check, degrade, own_memory};
+use crate::select::pods::Pods;
+use crate::select::scan::Discovery;
 use crate::systemd;
 use crate::tell::alert::{self, Alerts};
-use crate::tell::board::Board;
 use crate::tell::metrics::{self, Metrics};
 use crate::tell::web::Shown;
 use crate::tell::web::server::{self, Server};
 use crate::tell::web::web_config::asks_for_tls;
 use crate::timeline::store::{self, Store};
-use discover::Discovery;
 use drain::{Drain, Routes};
-use follow::{Common, Pace, unix_now};
-use pods::Pods;
-use roster::{Limits, Roster};
+use sampler::{Common, Pace, unix_now};
+use supervisor::{Limits, Roster};
 
 /// Followers are looked after, and what was discovered is taken, this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -113,7 +109,7 @@ struct Daemon {
     drain: Option<Drain>,
     discovery: Discovery,
     roster: Roster,
-    rules: Arc<[rules::Rule]>,
+    rules: Arc<[crate::select::rules::Rule]>,
     /// Of `rules`: looks by older ones do not count.
     edition: u64,
     looked: Instant,
@@ -133,7 +129,7 @@ impl Daemon {
             tracing::warn!("{} is {} ({})", finding.what, finding.found, finding.remedy);
         }
         // Said before it is used up: whoever is killed says nothing.
-        if let Some(tight) = room::tight(room::limit()) {
+        if let Some(tight) = own_memory::tight(own_memory::limit()) {
             tracing::warn!("{} ({})", tight.reason, tight.remedy);
         }
         let pods = config.pods.clone().map_or_else(|| Ok(Pods::none()), Pods::ask)?;

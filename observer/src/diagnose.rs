@@ -14,7 +14,6 @@ pub mod growth;
 mod history;
 pub mod locks;
 mod memory;
-pub mod number;
 pub mod recording;
 pub mod site;
 mod trend;

@@ -32,8 +32,8 @@ use observer_common::mapped::MappedCounters;
 use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
 use observer_common::waits::WaitCounters;
 
+use crate::process::maps;
 use crate::sample::{Losses, Mapped, Waits};
-use crate::target::maps;
 pub use allocations::Allocation;
 pub use census::{Census, CensusOptions, ThreadRecord};
 pub use features::Features;

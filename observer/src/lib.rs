@@ -1,19 +1,26 @@
 //! observer attaches to a running process from outside and says who keeps its memory.
 //!
-//! Data flows one way: `target` and `kernel` are read by `collect`, which makes a [`sample::Sample`];
-//! `diagnose` turns samples into a [`diagnose::Diagnosis`]; `tell` shows it. ARCHITECTURE.md has the map.
+//! Data flows one way: `process` and `kernel` are read by `runtime`, `threads` and `memory`; `observe` joins what
+//! they give to a [`sample::Sample`]; `diagnose` turns samples into a [`diagnose::Diagnosis`]; `tell` shows it.
+//! ARCHITECTURE.md has the map.
 
-pub mod collect;
+pub mod board;
 pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod diagnose;
+pub mod format;
 pub mod kernel;
+pub mod memory;
 pub mod observe;
+pub mod process;
+pub mod runtime;
 pub mod sample;
+pub mod select;
 pub mod symbol;
 pub mod systemd;
-pub mod target;
 pub mod tell;
+pub mod threads;
 pub mod timeline;
 mod trust;
+pub mod unwind;

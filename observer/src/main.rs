@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use observer::command::{self, Usage, attach, completions, doctor, man, replay, run, snapshot};
 use observer::config::LogOptions;
-use observer::target::memory::truncated;
+use observer::process::memory::truncated;
 use tracing_subscriber::EnvFilter;
 
 /// Says who keeps a process's memory: which goroutines or threads hang where, how many, how fast they

@@ -6,26 +6,24 @@
 mod allocations;
 pub mod check;
 pub mod degrade;
-mod goroutines;
-mod heap;
 mod native;
-pub mod room;
+pub mod own_memory;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use thiserror::Error;
 
-use crate::collect::process::ProcessReader;
 use crate::diagnose::locks;
 use crate::kernel::{Fault, SharedKernel};
+use crate::memory::usage::ProcessReader;
+use crate::process::Exited;
+use crate::process::Target;
+use crate::process::identity::{IdentityError, Life};
 use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
-use crate::target::Target;
-use crate::target::identity::{IdentityError, Life};
 
-use goroutines::Goroutines;
-use heap::HeapKeepers;
+use crate::runtime::Goroutines;
+use crate::runtime::retention::HeapKeepers;
 use native::Native;
 
 /// How often what the kernel has put by is to be taken: a burst fills its buffer within some tenths of a second.
@@ -57,11 +55,6 @@ pub struct Options {
     /// Track allocations, one of so many bytes, by breakpoints in the target's allocator: touches the target.
     pub allocations: Option<u64>,
 }
-
-/// The target has exited: what was seen until then stands.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("the process has exited")]
-pub struct Exited;
 
 /// One target under observation.
 pub struct Observer {

@@ -2,6 +2,7 @@
 //!
 //! Plain data. Times are seconds, sizes are bytes. Field names are those of the JSON interface.
 
+pub mod group_id;
 pub mod origin;
 
 use std::collections::BTreeMap;

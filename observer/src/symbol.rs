@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::sample::Frame;
 
 pub mod cache;
-pub mod go;
+
 pub mod native;
 pub mod perf_map;
 pub mod tail_call;

@@ -1,7 +1,7 @@
 //! What was found, told: to a person, a tool, a terminal. Never looks behind a diagnosis and the last sample.
 
 pub mod alert;
-pub mod board;
+
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;

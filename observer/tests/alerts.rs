@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use listener::{Listener, eventually};
+use observer::board::{Board, TargetState};
 use observer::diagnose::{Deadlock, Verdict};
 use observer::tell::alert::rules::Engine;
 use observer::tell::alert::silence::{Silence, Silences};
@@ -20,7 +21,6 @@ use observer::tell::alert::{
     Alertmanager, Alerts, Log, Notification, Options, Phase, Receiver, Rules, Severity, Template, To,
     Webhook, What,
 };
-use observer::tell::board::{Board, TargetState};
 use observer::tell::metrics::Metrics;
 use serde_json::Value;
 use told::{BEGAN, after, healthy, leaking};

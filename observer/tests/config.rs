@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use observer::config::{Config, ConfigError, Kubernetes, Raw, Target, read};
-use observer::daemon::pods::Pods;
-use observer::daemon::rules::Candidate;
+use observer::select::pods::Pods;
+use observer::select::rules::Candidate;
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/observer.toml")
@@ -90,7 +90,7 @@ fn flags_go_before_the_file_and_the_file_before_the_environment() {
     assert_eq!(config.interval, Duration::from_secs(7));
     assert!((config.cpu - 0.05).abs() < 1e-9);
     assert_eq!(
-        config.rules.iter().map(observer::daemon::rules::Rule::words).collect::<Vec<_>>(),
+        config.rules.iter().map(observer::select::rules::Rule::words).collect::<Vec<_>>(),
         ["comm file"]
     );
     let config = Config::load(Raw::default(), None, Raw::from_environment(environment)).unwrap();
@@ -150,7 +150,7 @@ fn the_daemon_sets_that_go_by_labels_ask_as_they_say() {
     {
         let file = overlays.join(overlay).join("observer.toml");
         let config = Config::load(Raw::default(), Some(&file), Raw::from_environment(environment)).unwrap();
-        assert!(config.rules.iter().all(observer::daemon::rules::Rule::needs_pods));
+        assert!(config.rules.iter().all(observer::select::rules::Rule::needs_pods));
         assert!(config.pods.unwrap().url.starts_with(asked), "{overlay}");
     }
 }

@@ -10,8 +10,8 @@ mod told;
 use std::sync::Arc;
 use std::time::Instant;
 
+use observer::board::Board;
 use observer::sample::{Degraded, Frame, Group, GroupId, GroupKind, Losses, Sample, Totals, Waits};
-use observer::tell::board::Board;
 use observer::tell::metrics::{Metrics, Options};
 use told::{Series, leaking, series, state};
 

@@ -11,9 +11,9 @@ mod shown;
 
 use std::sync::{Arc, Mutex};
 
+use observer::board::TargetState;
 use observer::diagnose::{Diagnosis, History, diagnose};
 use observer::sample::{Degraded, Group, GroupId, Memory, Sample};
-use observer::tell::board::TargetState;
 use observer::tell::report::html;
 use observer::tell::web::chart::{self, Picture, Size};
 use observer::tell::web::page::named;

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use observer::collect::allocations::provider;
+use observer::memory::allocations::provider;
 use observer::observe::{KernelSource, Observer, Options};
+use observer::process::maps;
 use observer::sample::{AllocationSite, Allocations, GrowthSite, Sample};
-use observer::target::maps;
 
 #[path = "support/c_programs.rs"]
 mod c_programs;

@@ -9,8 +9,8 @@ mod go_programs;
 use std::collections::BTreeMap;
 
 use go_programs::{Build, Program, Running, toolchains};
-use observer::collect::go::retain::RetainBudget;
-use observer::collect::go::{GoReader, GoSample};
+use observer::runtime::go::retain::RetainBudget;
+use observer::runtime::go::{GoReader, GoSample};
 use observer::sample::{GroupId, Retained};
 
 const MEMBERS: u64 = 400;

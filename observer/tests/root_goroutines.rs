@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use go_programs::{Build, Program, toolchains};
-use observer::collect::go::{GoError, GoReader, GoSample};
+use observer::runtime::go::{GoError, GoReader, GoSample};
 use observer::sample::Group;
 
 /// What a dump and a sample must agree on about a goroutine.

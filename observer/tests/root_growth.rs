@@ -6,11 +6,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use observer::collect::growth::{GrowthReader, GrowthSites, Seen};
-use observer::collect::process::ProcessReader;
-use observer::collect::threads::unwind::dwarf::CallFrames;
 use observer::kernel::{Kernel, KernelOptions, TargetHandle};
+use observer::memory::growth::{GrowthReader, GrowthSites, Seen};
+use observer::memory::usage::ProcessReader;
 use observer::symbol::native::Native;
+use observer::unwind::dwarf::CallFrames;
 
 const MIB: u64 = 1 << 20;
 

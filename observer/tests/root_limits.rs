@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use observer::collect::process::ProcessReader;
+use observer::memory::usage::ProcessReader;
 
 /// A cgroup below another, removed when dropped.
 struct Cgroup {

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use observer::collect::threads::{ThreadOptions, ThreadReader, ThreadSample};
 use observer::diagnose::locks;
 use observer::sample::{Deadlock, Group, Sample};
 use observer::symbol::native::Native;
+use observer::threads::{ThreadOptions, ThreadReader, ThreadSample};
 
 #[path = "support/c_programs.rs"]
 mod c_programs;

@@ -12,7 +12,7 @@ mod service;
 mod shown;
 
 use browser::Browser;
-use observer::tell::board::TargetState;
+use observer::board::TargetState;
 use observer::tell::report::html;
 use shown::{Site, state};
 

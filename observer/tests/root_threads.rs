@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use observer::collect::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
 use observer::sample::Group;
 use observer::symbol::native::Native;
+use observer::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
 
 #[path = "support/another_user.rs"]
 mod another_user;

@@ -7,11 +7,11 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use observer::collect::threads::procfs;
-use observer::collect::threads::unwind::dwarf::CallFrames;
-use observer::collect::threads::unwind::{End, MAX_FRAMES, Registers, Stack, Unwinder as _};
 use observer::kernel::{CensusOptions, Kernel, KernelOptions};
-use observer::target::maps;
+use observer::process::maps;
+use observer::threads::procfs;
+use observer::unwind::dwarf::CallFrames;
+use observer::unwind::{End, MAX_FRAMES, Registers, Stack, Unwinder as _};
 
 #[path = "support/go_programs.rs"]
 mod go_programs;

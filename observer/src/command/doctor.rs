@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::style;
 use crate::observe::check::{self, Finding, State};
-use crate::target::find;
+use crate::process::find;
 use crate::tell::report::escape::escape;
 
 #[derive(clap::Args)]

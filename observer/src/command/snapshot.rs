@@ -10,7 +10,7 @@ use jiff::{Timestamp, Unit};
 
 use super::{parse_duration, style};
 use crate::observe::{DRAIN, Observer, Options};
-use crate::target::find;
+use crate::process::find;
 use crate::tell::report::{Snapshot, folded, json, pprof, svg, text};
 
 #[derive(clap::Args)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, Kubernetes, duration, within, wrong};
-use crate::daemon::pods::Options;
-use crate::target::container::is_name;
+use crate::process::container::is_name;
+use crate::select::pods::Options;
 
 /// What Kubernetes mounts into a pod that is to have it.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";

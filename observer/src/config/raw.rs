@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use crate::daemon::rules::Spec as Target;
+pub use crate::select::rules::Spec as Target;
 
 /// One layer. Its shape is that of the file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

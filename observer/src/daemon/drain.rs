@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::follow::Inbox;
+use super::sampler::Inbox;
+use crate::board::Board;
 use crate::kernel::{Fault, SharedKernel};
 use crate::sample::Losses;
-use crate::tell::board::Board;
 
 const EVERY: Duration = Duration::from_millis(100);
 

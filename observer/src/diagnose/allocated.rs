@@ -1,7 +1,7 @@
 //! What tracked allocations say: which site holds the live bytes, in a sentence where it carries one.
 
-use super::number::{bytes, bytes_per_second, counted, percent};
 use super::{Diagnosis, site};
+use crate::format::{bytes, bytes_per_second, counted, percent};
 use crate::sample::{AllocationSite, Allocations};
 
 /// Sites of a diagnosis.

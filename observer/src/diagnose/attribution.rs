@@ -7,8 +7,8 @@
 
 use super::cause::Cluster;
 use super::memory::Reading;
-use super::number::{bytes, percent};
 use super::trend::{self, Point};
+use crate::format::{bytes, percent};
 use crate::sample::Group;
 
 /// What one member of the culprit keeps, its companions' share included.
@@ -172,7 +172,7 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
     if held.share > 0.0 {
         held.evidence.push(format!(
             "{} x {} = {}/s, {} of the {}/s by which {} grows",
-            super::number::rate(rate),
+            crate::format::rate(rate),
             bytes(held.per_member),
             bytes(gain),
             percent(held.share),

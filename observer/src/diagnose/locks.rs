@@ -3,8 +3,8 @@
 //! Takes what the collector found, fills in `owner` and `description`. Names are as the target gave them: whoever
 //! prints a sentence escapes it.
 
-use super::number::{count, counted};
 use super::site;
+use crate::format::{count, counted};
 use crate::sample::{Deadlock, DeadlockedThread, Frame, Group, GroupKind, Holder, Place, Sample};
 
 /// Threads of a circle that its sentence tells of.

@@ -9,8 +9,8 @@ use super::cause::{self, Cluster, Suspect, Tie};
 use super::drain::{self, Rise, Standing, Wait};
 use super::history::{GroupSeries, History};
 use super::memory::{self, Reading};
-use super::number::{bytes, bytes_per_second, count, counted, duration, percent, rate};
 use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, growth, site};
+use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
 use crate::sample::{Group, GroupKind, TargetInfo};
 
 /// Steady groups shown as not being the cause.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use aya::programs::ProgramError;
 
+use crate::process::status;
 use crate::sample::Degraded;
-use crate::target::status;
 
 /// A source of kernel data.
 #[derive(Clone, Debug, PartialEq, Eq)]

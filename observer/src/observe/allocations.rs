@@ -1,11 +1,11 @@
 //! Tracking the allocations of one target: finds its allocator, has the kernel put breakpoints there, keeps count.
 
-use crate::collect::allocations::{AllocationReader, Made, provider};
-use crate::collect::threads::unwind::{Registers, dwarf::CallFrames};
 use crate::kernel::{Allocation, Seat};
+use crate::memory::allocations::{AllocationReader, Made, provider};
+use crate::process::maps;
 use crate::sample::{Degraded, Sample};
 use crate::symbol::Symbolizer;
-use crate::target::maps;
+use crate::unwind::{Registers, dwarf::CallFrames};
 
 use super::native::add;
 

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use crate::collect::go::{GoError, GoReader};
-use crate::diagnose::number::bytes;
+use crate::format::bytes;
 use crate::kernel::features::{Feature, State as HookState, is_granted_to_others, missing_capabilities};
 use crate::kernel::{Kernel, KernelOptions};
-use crate::target::Target;
+use crate::process::Target;
+use crate::runtime::go::{GoError, GoReader};
 
-use super::room;
+use super::own_memory;
 
 /// Worse ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +93,7 @@ pub fn target(pid: u32) -> Vec<Finding> {
         }
         Err(GoError::NotGo { .. }) => Finding::good("goroutines", "no Go program: threads only"),
         Err(error) => {
-            let degraded = super::degrade::goroutines(&error);
+            let degraded = crate::runtime::unreadable(&error);
             Finding::degraded("goroutines", degraded.reason, degraded.remedy)
         }
     });
@@ -147,8 +147,8 @@ fn grant(name: &str) -> String {
 
 /// The limit that observer itself is under.
 fn memory_limit() -> Finding {
-    let limit = room::limit();
-    match (room::tight(limit), limit) {
+    let limit = own_memory::limit();
+    match (own_memory::tight(limit), limit) {
         (Some(tight), _) => Finding::degraded("memory limit", tight.reason, tight.remedy),
         (None, Some(limit)) => Finding::good(
             "memory limit",

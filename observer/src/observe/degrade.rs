@@ -2,28 +2,9 @@
 
 use std::io;
 
-use crate::collect::go::GoError;
-use crate::collect::threads::ThreadError;
 use crate::kernel::KernelError;
 use crate::sample::Degraded;
-
-pub fn goroutines(error: &GoError) -> Degraded {
-    let remedy = match error {
-        GoError::Unsupported { .. } => {
-            "use a newer observer, or build the program with its DWARF (without -ldflags=-w)"
-        }
-        _ => "run `observer doctor PID`, and report it with what that prints",
-    };
-    Degraded { feature: "goroutines".to_owned(), reason: error.to_string(), remedy: remedy.to_owned() }
-}
-
-pub fn go_heap(error: &GoError) -> Degraded {
-    Degraded {
-        feature: "go_heap".to_owned(),
-        reason: error.to_string(),
-        remedy: "heap and stack bytes come from the resident size alone".to_owned(),
-    }
-}
+use crate::threads::ThreadError;
 
 pub fn threads(error: &ThreadError) -> Degraded {
     Degraded {

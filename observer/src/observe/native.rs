@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::allocations::Allocating;
-use super::goroutines::Goroutines;
-use super::{Exited, KernelSource, Options, degrade};
-use crate::collect::growth::{GrowthReader, Seen};
-use crate::collect::mapped::MapsDifference;
-use crate::collect::threads::unwind::dwarf::CallFrames;
-use crate::collect::threads::{ThreadError, ThreadOptions, ThreadReader};
+use super::{KernelSource, Options, degrade};
 use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
+use crate::memory::growth::{GrowthReader, Seen};
+use crate::memory::mapped::MapsDifference;
+use crate::process::Exited;
+use crate::process::maps;
+use crate::runtime::Goroutines;
 use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::perf_map::PerfMap;
 use crate::symbol::{Chain, Symbolizer};
-use crate::target::maps;
+use crate::threads::{ThreadError, ThreadOptions, ThreadReader};
+use crate::unwind::dwarf::CallFrames;
 
 /// Comparing the memory maps may take one part in so many of the time.
 const MAPS_SHARE: u32 = 200;

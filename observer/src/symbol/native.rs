@@ -15,9 +15,9 @@ use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer as Blazesym};
 use super::cache::Cache;
 use super::tail_call::Calls;
 use super::{MAX_INLINED, Symbolizer, bounded_name};
+use crate::process::maps::{self, Mapping};
+use crate::process::memory::RemoteMemory;
 use crate::sample::Frame;
-use crate::target::maps::{self, Mapping};
-use crate::target::memory::RemoteMemory;
 
 pub mod demangle;
 pub mod elf;

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::{Symbolizer, bounded_name};
+use crate::process::maps::{self, Mapping};
+use crate::process::status;
 use crate::sample::Frame;
-use crate::target::maps::{self, Mapping};
-use crate::target::status;
 
 /// Of a longer map only the end is read: what was compiled last.
 const MAX_BYTES: u64 = 64 << 20;

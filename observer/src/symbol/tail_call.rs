@@ -6,8 +6,8 @@
 //! jumped there, directly or by others that left no trace. Reads 7 bytes of code a return address, once.
 
 use super::cache::Cache;
+use crate::process::memory::RemoteMemory;
 use crate::sample::Frame;
-use crate::target::memory::RemoteMemory;
 
 /// Return addresses whose call is remembered.
 const CACHED_CALLS: usize = 1 << 16;

@@ -34,7 +34,7 @@ use self::log::ToLog;
 use self::rules::Engine;
 use self::silence::Silences;
 use self::webhook::ToWebhook;
-use super::board::Board;
+use crate::board::Board;
 
 /// A line of the log that cannot be written is tried again for so long.
 const LOG_GIVE_UP_AFTER: Duration = Duration::from_secs(60);

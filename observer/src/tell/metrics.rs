@@ -25,7 +25,7 @@ use prometheus::{Encoder as _, Histogram, HistogramOpts, Registry, TextEncoder};
 use self::myself::Myself;
 use self::targets::Targets;
 use super::alert::Counters;
-use super::board::Board;
+use crate::board::Board;
 
 /// What [`Metrics::text`] is, for the Content-Type header.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;

@@ -21,7 +21,7 @@ use flate2::write::GzEncoder;
 use prost::Message as _;
 use ureq::Agent;
 
-use super::board::Board;
+use crate::board::Board;
 pub use message::request;
 
 /// Where collectors take profiles, below their address.

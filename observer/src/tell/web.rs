@@ -26,8 +26,8 @@ use axum::routing::get;
 pub use server::{Options, ServeError, Server, listen, serve};
 
 use super::alert::Alerts;
-use super::board::Board;
 use super::metrics::Metrics;
+use crate::board::Board;
 
 /// What every handler may read.
 pub struct Shown {

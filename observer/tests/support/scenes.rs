@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "shared by several tests, none uses all of it")]
 
+use observer::board::TargetState;
 use observer::diagnose::{Deadlock, History, diagnose};
 use observer::sample::{DeadlockedThread, Degraded, Frame, Growth, GrowthSite, Mapped};
-use observer::tell::board::TargetState;
 use observer::timeline::Timeline;
 
 use crate::cases;

@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use observer::board::{Board, TargetState};
 use observer::diagnose::{History, diagnose};
 use observer::tell::alert::{self, Alerts};
-use observer::tell::board::{Board, TargetState};
 use observer::tell::metrics::Metrics;
 use observer::tell::web::{Options, Server, Shown, listen};
 use observer::timeline::Timeline;

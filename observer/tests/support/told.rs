@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use observer::board::TargetState;
 use observer::diagnose::{History, diagnose};
 use observer::sample::{Sample, TargetInfo};
-use observer::tell::board::TargetState;
 
 use crate::cases::{self, Case};
 use crate::service::Run;

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::target::memory::truncated;
+use crate::process::memory::truncated;
 
 /// Why what was read is worth nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

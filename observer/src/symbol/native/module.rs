@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Elf;
+use crate::process::maps::Mapping;
+use crate::process::memory::RemoteMemory;
 use crate::symbol::bounded_name;
-use crate::target::maps::Mapping;
-use crate::target::memory::RemoteMemory;
 
 /// As the kernel calls it: it is mapped from no file.
 const VDSO: &str = "[vdso]";
@@ -149,7 +149,7 @@ fn open_regular(path: &Path) -> Option<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::maps;
+    use crate::process::maps;
 
     #[test]
     fn knows_its_own_code_by_content_and_takes_no_other_file_for_it() {

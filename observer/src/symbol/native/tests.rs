@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::target::memory::truncated;
+use crate::process::memory::truncated;
 
 /// The part of the test that may be killed runs in a process of its own; with or without the guard.
 const ROLE: &str = "OBSERVER_TEST_TRUNCATED";

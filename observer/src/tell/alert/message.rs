@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Severity;
-use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent, rate};
+use crate::board::TargetState;
 use crate::diagnose::{Culprit, Deadlock, Verdict, growth, site};
+use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
 use crate::sample::{GroupKind, Place};
-use crate::tell::board::TargetState;
 use crate::tell::report::escape::escape;
 use crate::tell::report::text;
 

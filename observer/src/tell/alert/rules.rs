@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::message::{self, Facts, Notification, Phase, SCHEMA, Times, What};
 use super::options::Rules;
 use super::silence::Silences;
+use crate::board::TargetState;
 use crate::diagnose::{Culprit, Verdict};
 use crate::sample::GroupId;
-use crate::tell::board::TargetState;
 
 /// Leaks of one target that are told at the same time.
 const LEAKS: usize = 3;

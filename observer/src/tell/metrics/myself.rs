@@ -9,8 +9,8 @@ use prometheus::proto::MetricFamily;
 use super::expose::{Exposition, Family};
 use super::families as f;
 use super::label::{self, OTHER};
+use crate::board::Board;
 use crate::tell::alert::Counters;
-use crate::tell::board::Board;
 
 /// Different names of losses and of features; there are about twenty of either.
 const NAMES: usize = 64;

@@ -12,9 +12,9 @@ use super::families as f;
 use super::label::{self, OTHER};
 use super::sites::Sites;
 use super::waits;
+use crate::board::{Board, TargetState};
 use crate::diagnose::Verdict;
 use crate::sample::{Container, Group, GroupId, GroupKind};
-use crate::tell::board::{Board, TargetState};
 
 /// Groups to blame that have a series; there is hardly ever more than one.
 const CULPRITS: usize = 10;

@@ -15,9 +15,9 @@ use opentelemetry_proto::tonic::profiles::v1development::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
+use crate::board::TargetState;
 use crate::diagnose::site;
 use crate::sample::{Frame, Group};
-use crate::tell::board::TargetState;
 
 /// What to send of these targets.
 pub fn request(targets: &[Arc<TargetState>]) -> ExportProfilesServiceRequest {

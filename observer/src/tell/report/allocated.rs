@@ -2,8 +2,8 @@
 
 use super::escape::escape;
 use super::text::frame_words;
-use crate::diagnose::number::{bytes, bytes_per_second, counted};
 use crate::diagnose::{Diagnosis, site};
+use crate::format::{bytes, bytes_per_second, counted};
 use crate::sample::AllocationSite;
 
 /// Sites shown.

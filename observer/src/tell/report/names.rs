@@ -1,6 +1,6 @@
 //! The names of a group's threads in a line: `pool-1-thread-# (190), main`.
 
-use crate::diagnose::number::count;
+use crate::format::count;
 use crate::sample::Group;
 
 /// Not yet safe to print. `None` where no name is known.

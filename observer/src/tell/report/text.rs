@@ -8,8 +8,8 @@ use super::allocated;
 use super::escape::escape;
 use super::names;
 use super::{Snapshot, Style};
-use crate::diagnose::number::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
+use crate::format::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::sample::{Degraded, Frame, Group, GroupKind, Losses, Place, WaitsOn};
 
 mod deadlocks;
@@ -204,7 +204,7 @@ fn headline(culprit: &Culprit) -> String {
         "{} blocked in {}{at}, {} more",
         members(&culprit.group),
         reason(&culprit.group),
-        crate::diagnose::number::rate(culprit.growth_per_second)
+        crate::format::rate(culprit.growth_per_second)
     )
 }
 

@@ -15,7 +15,8 @@ use ratatui::widgets::{
 use super::rows::{Row, STEADY, Sort};
 use super::stack;
 use super::view::{Mode, View};
-use crate::diagnose::{Diagnosis, Verdict, number};
+use crate::diagnose::{Diagnosis, Verdict};
+use crate::format;
 use crate::sample::{GroupKind, Sample};
 use crate::tell::report::escape::escape;
 use crate::tell::report::text;
@@ -76,8 +77,8 @@ fn title(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let seconds = view.latest.as_ref().map_or(0.0, |sample| sample.at_seconds);
     let mut right = format!("{seconds:.0} s");
     if area.width >= 60 {
-        let duration = number::duration(view.duration.as_secs_f64());
-        right = format!("{right} of {duration}, every {}", number::duration(view.interval.as_secs_f64()));
+        let duration = format::duration(view.duration.as_secs_f64());
+        right = format!("{right} of {duration}, every {}", format::duration(view.interval.as_secs_f64()));
     }
     if view.paused {
         right = format!("PAUSED  {right}");
@@ -166,24 +167,24 @@ fn curve(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let chart = Chart::new(datasets)
         .block(Block::new().borders(Borders::TOP).title(title))
         .legend_position(None)
-        .x_axis(Axis::default().bounds([begin, end]).labels(labels(begin, end, &number::duration)))
-        .y_axis(Axis::default().bounds([low, high]).labels(labels(low, high, &number::bytes)));
+        .x_axis(Axis::default().bounds([begin, end]).labels(labels(begin, end, &format::duration)))
+        .y_axis(Axis::default().bounds([low, high]).labels(labels(low, high, &format::bytes)));
     frame.render_widget(chart, area);
 }
 
 /// What the curve is, in the words that matter most first: what does not fit is cut off.
 fn curve_title(view: &View, sample: &Sample, dots: bool) -> String {
-    let mut title = format!(" resident {}", number::bytes(sample.memory.resident_bytes as f64));
+    let mut title = format!(" resident {}", format::bytes(sample.memory.resident_bytes as f64));
     if let Some(limit) = sample.memory.limit_bytes {
-        title = format!("{title} of {}", number::bytes(limit as f64));
+        title = format!("{title} of {}", format::bytes(limit as f64));
     }
     if let Some(diagnosis) = view.diagnosis.as_ref().filter(|diagnosis| diagnosis.samples > 2) {
-        title = format!("{title} ({})", number::bytes_per_second(diagnosis.memory.slope_bytes_per_second));
+        title = format!("{title} ({})", format::bytes_per_second(diagnosis.memory.slope_bytes_per_second));
     }
     title.push_str(if dots { "; dots: heap in use" } else { "" });
     match sample.totals.goroutines {
-        Some(goroutines) => title = format!("{title}; {}", number::counted(goroutines, "goroutine")),
-        None => title = format!("{title}; {}", number::counted(sample.totals.threads, "thread")),
+        Some(goroutines) => title = format!("{title}; {}", format::counted(goroutines, "goroutine")),
+        None => title = format!("{title}; {}", format::counted(sample.totals.threads, "thread")),
     }
     title.push(' ');
     title
@@ -212,9 +213,9 @@ fn table(frame: &mut Frame<'_>, view: &mut View, area: Rect) {
     let title = format!(
         " {}{filter}, by {}{} ",
         if view.filter.is_empty() {
-            number::counted(known, "group")
+            format::counted(known, "group")
         } else {
-            format!("{} of {}", number::count(view.rows.len() as u64), number::counted(known, "group"))
+            format!("{} of {}", format::count(view.rows.len() as u64), format::counted(known, "group"))
         },
         sort_words(view.sort),
         if view.reversed { ", reversed" } else { "" }
@@ -273,12 +274,12 @@ fn cells(row: &Row, selected: bool, leaks: bool, narrow: bool) -> TableRow<'stat
         (false, true) => " !",
         (false, false) => "  ",
     };
-    let growth = if row.growth.abs() < STEADY { "-".to_owned() } else { signed(&number::rate(row.growth)) };
+    let growth = if row.growth.abs() < STEADY { "-".to_owned() } else { signed(&format::rate(row.growth)) };
     let right = |text: String| Cell::new(Line::from(text).right_aligned());
-    let mut cells = vec![Cell::new(sign), right(number::count(row.count)), right(growth)];
+    let mut cells = vec![Cell::new(sign), right(format::count(row.count)), right(growth)];
     if !narrow {
-        cells.push(right(row.oldest.map_or("-".to_owned(), number::duration)));
-        cells.push(right(if row.bytes == 0 { "-".to_owned() } else { number::bytes(row.bytes as f64) }));
+        cells.push(right(row.oldest.map_or("-".to_owned(), format::duration)));
+        cells.push(right(if row.bytes == 0 { "-".to_owned() } else { format::bytes(row.bytes as f64) }));
     }
     let reason = match row.kind {
         GroupKind::Goroutine => row.reason.clone(),

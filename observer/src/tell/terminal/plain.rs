@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Progress;
-use crate::diagnose::number;
+use crate::format;
 use crate::sample::{Sample, TargetInfo};
 use crate::tell::report::text;
 
@@ -51,13 +51,13 @@ impl<W: Write> Progress for Plain<W> {
 
 /// `resident 83 MiB, 1,231 goroutines, 9 threads`.
 fn headline(sample: &Sample) -> String {
-    let mut text = format!("resident {}", number::bytes(sample.memory.resident_bytes as f64));
+    let mut text = format!("resident {}", format::bytes(sample.memory.resident_bytes as f64));
     if let Some(limit) = sample.memory.limit_bytes {
-        let _ = write!(text, " of {}", number::bytes(limit as f64));
+        let _ = write!(text, " of {}", format::bytes(limit as f64));
     }
     if let Some(goroutines) = sample.totals.goroutines {
-        let _ = write!(text, ", {} goroutines", number::count(goroutines));
+        let _ = write!(text, ", {} goroutines", format::count(goroutines));
     }
-    let _ = write!(text, ", {} threads", number::count(sample.totals.threads));
+    let _ = write!(text, ", {} threads", format::count(sample.totals.threads));
     text
 }

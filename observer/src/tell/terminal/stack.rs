@@ -3,7 +3,8 @@
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use crate::diagnose::{number, site};
+use crate::diagnose::site;
+use crate::format;
 use crate::sample::Group;
 use crate::tell::report::escape::escape;
 use crate::tell::report::names;
@@ -16,10 +17,10 @@ const FRAMES: usize = 200;
 pub fn lines(group: &Group) -> Vec<Line<'static>> {
     let strong = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled(format!("{} in {}", members(group), reason(group)), strong)];
-    lines.extend(group.oldest_wait_seconds.map(|seconds| field("oldest", &number::duration(seconds))));
-    let mut held = format!("{} of stacks", number::bytes(group.stack_bytes as f64));
+    lines.extend(group.oldest_wait_seconds.map(|seconds| field("oldest", &format::duration(seconds))));
+    let mut held = format!("{} of stacks", format::bytes(group.stack_bytes as f64));
     if let Some(retained) = group.retained_bytes {
-        held = format!("{held}, {} of heap that only they reach", number::bytes(retained as f64));
+        held = format!("{held}, {} of heap that only they reach", format::bytes(retained as f64));
     }
     lines.push(field("holds", &held));
     if let Some(on) = &group.waits_on {
@@ -42,7 +43,7 @@ pub fn lines(group: &Group) -> Vec<Line<'static>> {
     if group.frames.len() > FRAMES {
         lines.push(field(
             "",
-            &format!("... {} more", number::counted((group.frames.len() - FRAMES) as u64, "frame")),
+            &format!("... {} more", format::counted((group.frames.len() - FRAMES) as u64, "frame")),
         ));
     }
     lines.extend(site::stack_end(group).map(|why| field("", &format!("({why})"))));

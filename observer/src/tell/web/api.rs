@@ -18,10 +18,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Shown, refusal};
+use crate::board::TargetState;
 use crate::diagnose::{Verdict, site};
 use crate::sample::{Group, GroupId, GroupKind, Losses, Place, TargetInfo};
 use crate::tell::alert::Notification;
-use crate::tell::board::TargetState;
 use crate::tell::report::{Snapshot, json};
 
 pub const TARGETS_SCHEMA: &str = "observer.targets/1";

@@ -23,7 +23,7 @@ use maud::html;
 use tokio::sync::Semaphore;
 
 use super::Shown;
-use crate::tell::board::Board;
+use crate::board::Board;
 pub use assets::{MARK, SCRIPT, STYLE};
 pub use shell::moment;
 pub use target::{main as target_main, title as target_title};

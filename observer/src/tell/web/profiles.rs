@@ -35,8 +35,8 @@ use axum::routing::get;
 
 use super::api::{Target, snapshot_of};
 use super::{Shown, text};
+use crate::board::TargetState;
 use crate::sample::GrowthSite;
-use crate::tell::board::TargetState;
 use crate::tell::report::svg::SvgError;
 use crate::tell::report::{folded, pprof, svg};
 

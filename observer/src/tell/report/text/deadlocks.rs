@@ -1,7 +1,8 @@
 //! Deadlocks on the page: the sentence, then each thread with its stack.
 
 use super::Page;
-use crate::diagnose::{Deadlock, number};
+use crate::diagnose::Deadlock;
+use crate::format;
 use crate::sample::DeadlockedThread;
 
 /// Deadlocks whose stacks are shown.
@@ -25,14 +26,14 @@ impl Page {
             }
             let more = deadlock.length.saturating_sub(THREADS as u64);
             if more > 0 {
-                self.field("", &format!("… {} more", number::counted(more, "thread")));
+                self.field("", &format!("… {} more", format::counted(more, "thread")));
             }
         }
     }
 
     fn deadlocked(&mut self, thread: &DeadlockedThread) {
         let name = if thread.name.is_empty() { String::new() } else { format!("{}, ", thread.name) };
-        let waited = match number::duration(thread.wait_seconds).as_str() {
+        let waited = match format::duration(thread.wait_seconds).as_str() {
             "0 s" => String::new(),
             waited => format!(" for {waited}"),
         };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::frame_words;
-use crate::diagnose::number::{bytes, bytes_per_second, count, counted};
 use crate::diagnose::{Diagnosis, site};
+use crate::format::{bytes, bytes_per_second, count, counted};
 use crate::sample::GrowthSite;
 use crate::tell::report::escape::escape;
 

@@ -11,7 +11,7 @@ use plotters::style::{Color as _, IntoFont as _, RGBColor, TRANSPARENT, TextStyl
 use super::axis::{self, Marked};
 use super::layers::{Kind, Layer, Picture};
 use super::paint::{Paint, Paints, escape};
-use crate::diagnose::number;
+use crate::format;
 use crate::tell::report::escape::escape as harmless;
 
 /// The library places everything on whole units: so many to a pixel of the page.
@@ -126,7 +126,7 @@ fn draw_picture(
         .x_labels(64)
         .y_labels(64)
         .x_label_formatter(&|at: &f64| format!("{at:.0}"))
-        .y_label_formatter(&|size: &f64| number::bytes(*size))
+        .y_label_formatter(&|size: &f64| format::bytes(*size))
         .x_label_style(font(clock))
         .y_label_style(font(tick))
         .draw()?;
@@ -161,7 +161,7 @@ fn draw_picture(
     if let Some(limit) = picture.limit {
         let (_, y) = place(right, limit);
         labels.write(
-            &format!("limit {}", number::bytes(limit)),
+            &format!("limit {}", format::bytes(limit)),
             "note limit-label",
             (8 * FINE as i32, y - 3 * FINE as i32),
             VPos::Bottom,
@@ -305,7 +305,7 @@ pub fn class(kind: Kind) -> String {
 }
 
 fn link(layer: &Layer) -> (String, String) {
-    let title = format!("{}: {}", harmless(&layer.words()), number::bytes(layer.last_bytes()));
+    let title = format!("{}: {}", harmless(&layer.words()), format::bytes(layer.last_bytes()));
     match layer.id {
         Some(id) => (format!("#group-{:016x}", id.0), title),
         None => ("#groups".to_owned(), title),

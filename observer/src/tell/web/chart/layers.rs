@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnose::{Culprit, Diagnosis, number, site};
+use crate::diagnose::{Culprit, Diagnosis, site};
+use crate::format;
 use crate::sample::{Group, GroupId};
 use crate::timeline::Point;
 
@@ -58,8 +59,8 @@ impl Layer {
     pub fn words(&self) -> String {
         let count = self.last_count();
         match self.id {
-            Some(_) => format!("{} × {}", number::count(count), self.name),
-            None => format!("{}, {}", self.name, number::counted(count, "member")),
+            Some(_) => format!("{} × {}", format::count(count), self.name),
+            None => format!("{}, {}", self.name, format::counted(count, "member")),
         }
     }
 
@@ -234,7 +235,7 @@ fn layers(
         let mut sum = Layer {
             kind: Kind::Rest,
             id: None,
-            name: number::counted(rest.len() as u64, "smaller group"),
+            name: format::counted(rest.len() as u64, "smaller group"),
             counts: vec![0; points.len()],
             bytes: vec![0.0; points.len()],
         };

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use super::group::frames;
 use super::shell::{bytes, path_part, safe};
 use super::view::{Place, View};
-use crate::diagnose::{Diagnosis, Verdict, number, site};
+use crate::diagnose::{Diagnosis, Verdict, site};
+use crate::format;
 use crate::sample::{DeadlockedThread, Frame, GrowthSite, Place as SourcePlace};
 use crate::tell::report::{svg, text};
 
@@ -54,14 +55,14 @@ pub fn memory(view: &View) -> Markup {
         section aria-labelledby="memory" {
             h2 id="memory" { "Memory" }
             dl class="figures wide" {
-                div { dt { "Resident" } dd { strong { (bytes(memory.resident_bytes)) } ", " (number::bytes_per_second(trend.slope_bytes_per_second)) } }
+                div { dt { "Resident" } dd { strong { (bytes(memory.resident_bytes)) } ", " (format::bytes_per_second(trend.slope_bytes_per_second)) } }
                 @if memory.anonymous_bytes > 0 { div { dt { "Anonymous" } dd { (bytes(memory.anonymous_bytes)) } } }
                 @if let Some(go) = &memory.go {
                     div { dt { "Go heap in use" } dd { (bytes(go.heap_in_use_bytes)) } }
                     div { dt { "Go stacks in use" } dd { (bytes(go.stack_in_use_bytes)) } }
                 }
                 @if !trend.live_basis.is_empty() && view.diagnosis.samples > 1 {
-                    div { dt { (capital(&trend.live_basis)) } dd { (number::bytes_per_second(trend.live_slope_bytes_per_second)) } }
+                    div { dt { (capital(&trend.live_basis)) } dd { (format::bytes_per_second(trend.live_slope_bytes_per_second)) } }
                 }
                 @if let Some(limit) = memory.limit_bytes.filter(|limit| *limit > 0) {
                     div {
@@ -69,15 +70,15 @@ pub fn memory(view: &View) -> Markup {
                         dd {
                             (bytes(limit))
                             @let used = memory.limit_usage_bytes.unwrap_or(memory.resident_bytes);
-                            ", " (number::percent(used as f64 / limit as f64)) " used"
+                            ", " (format::percent(used as f64 / limit as f64)) " used"
                         }
                     }
                 }
                 @if let Some(left) = trend.seconds_to_limit.filter(|_| matches!(view.diagnosis.verdict, Verdict::Leak | Verdict::Growing)) {
-                    div { dt { "Reaches the limit in" } dd { strong { (number::duration(left)) } } }
+                    div { dt { "Reaches the limit in" } dd { strong { (format::duration(left)) } } }
                 }
-                @if let Some(goroutines) = sample.totals.goroutines { div { dt { "Goroutines" } dd { (number::count(goroutines)) } } }
-                @if sample.totals.threads > 0 { div { dt { "Threads" } dd { (number::count(sample.totals.threads)) } } }
+                @if let Some(goroutines) = sample.totals.goroutines { div { dt { "Goroutines" } dd { (format::count(goroutines)) } } }
+                @if sample.totals.threads > 0 { div { dt { "Threads" } dd { (format::count(sample.totals.threads)) } } }
             }
             @for words in text::kernel_words(&view.diagnosis) { p class="small" { (safe(&words)) } }
         }
@@ -100,7 +101,7 @@ pub fn growth(diagnosis: &Diagnosis) -> Markup {
                 @for (number, site) in sites.iter().enumerate() {
                     details data-key={ "site-" (number) } {
                         summary class="site" {
-                            span class="number" title=[(site.rate >= 1.0).then(|| number::bytes_per_second(site.rate))] { (bytes(site.sum)) }
+                            span class="number" title=[(site.rate >= 1.0).then(|| format::bytes_per_second(site.rate))] { (bytes(site.sum)) }
                             span class="via" { (safe(&site.largest.via)) }
                             code { (safe(&site.place)) }
                         }

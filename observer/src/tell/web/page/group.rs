@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::shell::safe;
 use super::view::{Row, View};
-use crate::diagnose::{Culprit, number, site};
+use crate::diagnose::{Culprit, site};
+use crate::format;
 use crate::sample::Place as SourcePlace;
 use crate::sample::{Frame, Group};
 use crate::tell::report::{names, text};
@@ -34,27 +35,27 @@ pub fn culprit(culprit: &Culprit, rank: usize, of: usize) -> Markup {
                     (stack(group, culprit.site.as_ref()))
                 }
                 dl class="figures" {
-                    div { dt { "Members" } dd { (number::count(group.count)) ", " strong { (number::rate(culprit.growth_per_second)) " more" } } }
+                    div { dt { "Members" } dd { (format::count(group.count)) ", " strong { (format::rate(culprit.growth_per_second)) " more" } } }
                     @if let Some(oldest) = group.oldest_wait_seconds {
-                        div { dt { "Oldest waits" } dd { (number::duration(oldest)) } }
+                        div { dt { "Oldest waits" } dd { (format::duration(oldest)) } }
                     }
                     div {
                         dt { "Each holds" }
                         dd {
-                            strong { (number::bytes(culprit.bytes_per_member)) }
+                            strong { (format::bytes(culprit.bytes_per_member)) }
                             @if culprit.heap_bytes_per_member > 0.0 && culprit.stack_bytes_per_member > 0.0 {
-                                ": " (number::bytes(culprit.stack_bytes_per_member)) " stack, "
-                                (number::bytes(culprit.heap_bytes_per_member)) " heap"
+                                ": " (format::bytes(culprit.stack_bytes_per_member)) " stack, "
+                                (format::bytes(culprit.heap_bytes_per_member)) " heap"
                             }
                             span class="small" { " (from " (safe(&culprit.bytes_source)) (error(culprit)) ")" }
                         }
                     }
-                    div { dt { "All hold" } dd { (number::bytes(culprit.bytes_per_member * group.count as f64)) } }
-                    div { dt { "Share of growth" } dd { (number::percent(culprit.share_of_growth)) } }
+                    div { dt { "All hold" } dd { (format::bytes(culprit.bytes_per_member * group.count as f64)) } }
+                    div { dt { "Share of growth" } dd { (format::percent(culprit.share_of_growth)) } }
                     @if let Some(on) = &group.waits_on {
                         div { dt { "Waits on" } dd { (safe(&text::waits_on(on, group.count))) } }
                     }
-                    div { dt { "Confidence" } dd { (number::percent(culprit.confidence)) } }
+                    div { dt { "Confidence" } dd { (format::percent(culprit.confidence)) } }
                 }
             }
             @if !culprit.evidence.is_empty() {
@@ -68,7 +69,7 @@ pub fn culprit(culprit: &Culprit, rank: usize, of: usize) -> Markup {
 fn error(culprit: &Culprit) -> String {
     match culprit.bytes_error {
         Some(error) if culprit.bytes_per_member > 0.0 => {
-            format!(", ± {}", number::percent((error / culprit.bytes_per_member).min(9.99)))
+            format!(", ± {}", format::percent((error / culprit.bytes_per_member).min(9.99)))
         }
         _ => String::new(),
     }
@@ -89,7 +90,7 @@ pub fn others(view: &View) -> Markup {
                 }
                 @for each in &view.rows { (row(each)) }
                 @if view.more_groups > 0 {
-                    p class="small" { "and " (number::counted(view.more_groups, "smaller group")) " more" }
+                    p class="small" { "and " (format::counted(view.more_groups, "smaller group")) " more" }
                 }
             }
         }
@@ -106,22 +107,22 @@ fn row(row: &Row) -> Markup {
                     svg class="key" viewBox="0 0 12 12" aria-hidden="true" {
                         @if let Some(class) = &row.class { rect class=(class) width="12" height="12" {} }
                     }
-                    (number::count(group.count)) span class="unseen" { " blocked in" }
+                    (format::count(group.count)) span class="unseen" { " blocked in" }
                 }
                 span class="where" { em { (reason(group)) } " " code { (safe(&at)) } }
                 span class="number growth" {
                     span class="unseen" { "growth " }
                     @match row.growth_per_second {
-                        Some(rate) if rate.abs() >= 1e-4 => { @if rate > 0.0 { "+" } (number::rate(rate)) }
+                        Some(rate) if rate.abs() >= 1e-4 => { @if rate > 0.0 { "+" } (format::rate(rate)) }
                         Some(_) => "0",
                         None => "–",
                     }
                 }
                 span class="number oldest" {
                     span class="unseen" { "oldest waits " }
-                    @match group.oldest_wait_seconds { Some(oldest) => (number::duration(oldest)), None => "–" }
+                    @match group.oldest_wait_seconds { Some(oldest) => (format::duration(oldest)), None => "–" }
                 }
-                span class="number holds" { span class="unseen" { "holds " } (number::bytes(row.bytes)) }
+                span class="number holds" { span class="unseen" { "holds " } (format::bytes(row.bytes)) }
                 span class="why" { (safe(&row.why)) }
             }
             div class="inside" id=(anchor(group)) tabindex="-1" {
@@ -163,7 +164,7 @@ pub fn frames(frames: &[Frame], mark: Option<&SourcePlace>) -> Markup {
                 }
             }
         }
-        @if frames.len() > FRAMES { p class="small" { "and " (number::counted((frames.len() - FRAMES) as u64, "frame")) " more" } }
+        @if frames.len() > FRAMES { p class="small" { "and " (format::counted((frames.len() - FRAMES) as u64, "frame")) " more" } }
     }
 }
 

@@ -6,7 +6,8 @@ use maud::{Markup, PreEscaped, html};
 
 use super::shell::{badge, bytes, moment, path_part, safe, verdict_class};
 use super::view::{View, rank};
-use crate::diagnose::{Verdict, number, site};
+use crate::diagnose::{Verdict, site};
+use crate::format;
 use crate::tell::report::text;
 use crate::tell::web::chart;
 
@@ -47,7 +48,7 @@ pub fn title(views: &[View]) -> String {
     }
     let leaking = views.iter().filter(|view| view.diagnosis.verdict == Verdict::Leak).count();
     let growing = views.iter().filter(|view| view.diagnosis.verdict == Verdict::Growing).count();
-    let all = number::counted(views.len() as u64, "target");
+    let all = format::counted(views.len() as u64, "target");
     match (leaking, growing) {
         (0, 0) => format!("{all} · observer"),
         (0, growing) => format!("{growing} of {all} growing · observer"),
@@ -82,11 +83,11 @@ fn summary(views: &[View]) -> Markup {
     ]
     .into_iter()
     .filter(|(verdict, _)| count(*verdict) > 0)
-    .map(|(verdict, word)| (verdict, format!("{} {word}", number::count(count(verdict) as u64))))
+    .map(|(verdict, word)| (verdict, format!("{} {word}", format::count(count(verdict) as u64))))
     .collect();
     html! {
         @if views.is_empty() { "No target yet" } @else {
-            (number::counted(views.len() as u64, "target"))
+            (format::counted(views.len() as u64, "target"))
             @for (verdict, words) in parts { span class={ "part " (verdict_class(verdict)) } { (words) } }
         }
     }
@@ -100,10 +101,10 @@ fn figures(view: &View) -> Markup {
     let memory = &view.sample.memory;
     html! {
         strong { (bytes(memory.resident_bytes)) } " "
-        span class="slope" { (number::bytes_per_second(view.diagnosis.memory.slope_bytes_per_second)) }
+        span class="slope" { (format::bytes_per_second(view.diagnosis.memory.slope_bytes_per_second)) }
         @if let Some(limit) = memory.limit_bytes.filter(|limit| *limit > 0) {
             @let used = memory.limit_usage_bytes.unwrap_or(memory.resident_bytes);
-            " " span class="small" { (number::percent(used as f64 / limit as f64)) " of " (bytes(limit)) }
+            " " span class="small" { (format::percent(used as f64 / limit as f64)) " of " (bytes(limit)) }
         }
     }
 }
@@ -140,7 +141,7 @@ fn line(view: &View) -> Markup {
                 (safe(&view.name))
                 @if !view.up { " " (gone(view)) }
                 @else if let Some(left) = super::target::until_verdict(&view.diagnosis) {
-                    span class="gone" { " first verdict in " (number::duration(left)) }
+                    span class="gone" { " first verdict in " (format::duration(left)) }
                 }
             }
             (badge(view.diagnosis.verdict))

@@ -3,7 +3,8 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::assets;
-use crate::diagnose::{Verdict, number};
+use crate::diagnose::Verdict;
+use crate::format;
 use crate::tell::report::escape::escape;
 use crate::tell::web::chart::clock;
 
@@ -103,7 +104,7 @@ impl Page<'_> {
 
 /// `412 MiB`.
 pub fn bytes(value: u64) -> String {
-    number::bytes(value as f64)
+    format::bytes(value as f64)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::shell::{badge, moment, safe, verdict_class};
 use super::view::{Place, Range, View};
 use super::{facts, group};
-use crate::diagnose::{self, Diagnosis, Verdict, number};
+use crate::diagnose::{self, Diagnosis, Verdict};
+use crate::format;
 use crate::tell::report::text;
 use crate::tell::web::chart::{self, Kind, Size};
 
@@ -81,8 +82,8 @@ fn who(view: &View) -> Markup {
         @if !runtime.is_empty() {
             span { (safe(&runtime)) @if info.runtime.stripped { ", stripped" } }
         }
-        span { "judged on " (number::duration(diagnosis.window_seconds)) ", " (number::counted(diagnosis.samples, "sample")) }
-        @if view.restarts > 0 { span { (number::counted(u64::from(view.restarts), "restart")) } }
+        span { "judged on " (format::duration(diagnosis.window_seconds)) ", " (format::counted(diagnosis.samples, "sample")) }
+        @if view.restarts > 0 { span { (format::counted(u64::from(view.restarts), "restart")) } }
         span { "as of " (moment(view.last_sampled)) }
     }
 }
@@ -100,7 +101,7 @@ fn progress(diagnosis: &Diagnosis) -> Markup {
         @if let Some(left) = until_verdict(diagnosis) {
             p class="progress" {
                 progress max=(format!("{need:.0}")) value=(format!("{:.0}", need - left)) aria-label="Time until the first verdict" {}
-                " first verdict in about " (number::duration(left))
+                " first verdict in about " (format::duration(left))
             }
         }
     }
@@ -110,14 +111,14 @@ fn figure(view: &View) -> Markup {
     let picture = &view.picture;
     let label = format!(
         "Memory over time, and beneath it what the blocked groups hold. Resident {}.",
-        number::bytes(view.sample.memory.resident_bytes as f64)
+        format::bytes(view.sample.memory.resident_bytes as f64)
     );
     html! {
         figure class="picture" id="picture" {
             div class="over" {
                 p class="what" {
                     span class="key line" aria-hidden="true" {} "Resident memory, "
-                    strong { (number::bytes(view.sample.memory.resident_bytes as f64)) }
+                    strong { (format::bytes(view.sample.memory.resident_bytes as f64)) }
                     ", over what blocked goroutines and threads hold"
                 }
                 @if let Place::Server { range, .. } = &view.place {
@@ -169,7 +170,7 @@ fn legend(view: &View) -> Markup {
                             svg class="key" viewBox="0 0 12 12" aria-hidden="true" { rect class=(class) width="12" height="12" {} }
                             @if matches!(layer.kind, Kind::Culprit(_)) { b { "leaks: " } }
                             (safe(&layer.words()))
-                            span class="amount" { (number::bytes(layer.last_bytes())) }
+                            span class="amount" { (format::bytes(layer.last_bytes())) }
                         }
                     }
                 }
@@ -178,14 +179,14 @@ fn legend(view: &View) -> Markup {
                         span class="plain" {
                             span class="key none" aria-hidden="true" {}
                             "everything else, up to the line"
-                            span class="amount" { (number::bytes(other)) }
+                            span class="amount" { (format::bytes(other)) }
                         }
                     }
                 }
             }
             p class="small" {
                 "Bytes of a group are its members × what each holds"
-                @if let Some(limit) = picture.far_limit { "; the limit of " (number::bytes(limit)) " lies far above the picture" }
+                @if let Some(limit) = picture.far_limit { "; the limit of " (format::bytes(limit)) " lies far above the picture" }
                 @if !picture.restarts.is_empty() { "; dashed upright lines are restarts" }
                 ". " span data-zone { "Times are UTC." }
             }

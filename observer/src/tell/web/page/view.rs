@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::board::TargetState;
 use crate::diagnose::{Diagnosis, Verdict};
 use crate::sample::{Group, GroupId, Sample};
-use crate::tell::board::TargetState;
 use crate::tell::web::chart::{self, Kind, Picture};
 use crate::timeline::{Point, Timeline};
 

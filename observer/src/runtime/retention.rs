@@ -1,0 +1,156 @@
+//! Who keeps the heap: when to follow it, for which groups, and what was found last.
+//!
+//! Following the heap of a group costs milliseconds to a second, so only groups that grow are followed,
+//! and only so often that it takes one per cent of one core.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::Goroutines;
+use crate::sample::{Group, GroupId, GroupKind, Retained, Sample};
+
+/// As many groups are followed in one go.
+const GROUPS: usize = 6;
+/// Groups that have not grown by so much are noise.
+const LEAST_GROWTH: u64 = 8;
+/// Not more often, however cheap.
+const LEAST_PAUSE: Duration = Duration::from_secs(10);
+/// The share of one core that following may take, where nobody says otherwise.
+const CPU_SHARE: f64 = 0.01;
+/// However small the share: who holds what is asked again after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// The longest that following may take, and the longest in a snapshot that nobody asked to follow anything.
+const LONG: Duration = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(250);
+/// Groups whose first size is remembered.
+const REMEMBERED: usize = 10_000;
+/// Groups whose heap is remembered; beyond it those that are gone are forgotten.
+const FOUND: usize = 500;
+
+pub struct HeapKeepers {
+    share: f64,
+    generation: u32,
+    first_count: HashMap<GroupId, u64>,
+    found: HashMap<GroupId, Retained>,
+    not_before: Option<Instant>,
+}
+
+impl Default for HeapKeepers {
+    fn default() -> Self {
+        Self {
+            share: CPU_SHARE,
+            generation: 0,
+            first_count: HashMap::new(),
+            found: HashMap::new(),
+            not_before: None,
+        }
+    }
+}
+
+impl HeapKeepers {
+    /// The share of one core that following may take.
+    pub fn set_share(&mut self, share: f64) {
+        self.share = share;
+    }
+
+    /// Another program begins.
+    pub fn forget(&mut self) {
+        *self = Self { share: self.share, ..Self::default() };
+    }
+
+    /// Follows the groups that have grown, if it is time again.
+    pub fn refresh(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        self.remember(sample);
+        let now = Instant::now();
+        let not_before = *self.not_before.get_or_insert(now + LEAST_PAUSE);
+        if now >= not_before {
+            self.follow_grown(goroutines, sample);
+        }
+    }
+
+    /// Follows the groups that have grown.
+    pub fn refresh_now(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        self.remember(sample);
+        self.follow_grown(goroutines, sample);
+    }
+
+    fn follow_grown(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
+        let mut grown: Vec<(u64, GroupId)> = goroutine_groups(sample)
+            .filter_map(|group| {
+                let first = self.first_count.get(&group.id)?;
+                let grown = group.count.checked_sub(*first)?;
+                (grown >= LEAST_GROWTH).then_some((grown, group.id))
+            })
+            .collect();
+        grown.sort_unstable_by(|left, right| right.cmp(left));
+        let ids: Vec<GroupId> = grown.into_iter().map(|(_, id)| id).take(GROUPS).collect();
+        if self.found.len() > FOUND {
+            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            self.found.retain(|id, _| present.contains(id));
+        }
+        self.follow(goroutines, &ids, LONG);
+    }
+
+    /// Follows the largest groups, at any price or for a moment only; whether all of their heap was followed.
+    pub fn measure_largest(
+        &mut self,
+        goroutines: &mut Goroutines,
+        sample: &Sample,
+        at_any_price: bool,
+    ) -> bool {
+        let mut largest: Vec<&Group> = goroutine_groups(sample).collect();
+        largest.sort_by_key(|group| std::cmp::Reverse(group.count));
+        let ids: Vec<GroupId> = largest.into_iter().map(|group| group.id).take(GROUPS).collect();
+        self.follow(goroutines, &ids, if at_any_price { LONG } else { MOMENT });
+        at_any_price || self.found.values().all(|found| found.group_bytes.is_some())
+    }
+
+    /// Writes what was found into the groups.
+    pub fn apply(&self, groups: &mut [Group]) {
+        for group in groups {
+            let Some(retained) = self.found.get(&group.id) else { continue };
+            // What members share among themselves is theirs too, where the whole heap was followed.
+            let bytes = retained
+                .group_bytes
+                .map_or(retained.exclusive_bytes_per_member * group.count as f64, |bytes| bytes as f64);
+            // A figure from outside: negative, endless or absurd ones are none.
+            if bytes.is_finite() && (0.0..1e18).contains(&bytes) {
+                group.retained_bytes = Some(bytes as u64);
+                group.retained = Some(retained.clone());
+            }
+        }
+    }
+
+    fn follow(&mut self, goroutines: &mut Goroutines, ids: &[GroupId], time: Duration) {
+        if ids.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        self.found.extend(goroutines.retained(ids, time));
+        let cost = started.elapsed();
+        tracing::debug!(groups = ids.len(), ?cost, "followed the heap of groups");
+        let pause = cost.as_secs_f64() / self.share.clamp(1e-6, 1.0);
+        let pause = Duration::try_from_secs_f64(pause).unwrap_or(LONGEST_PAUSE);
+        self.not_before = Some(Instant::now() + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE));
+    }
+
+    fn remember(&mut self, sample: &Sample) {
+        if self.generation != sample.generation {
+            *self = Self { generation: sample.generation, share: self.share, ..Self::default() };
+        }
+        if self.first_count.len() >= REMEMBERED {
+            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            self.first_count.retain(|id, _| present.contains(id));
+        }
+        for group in goroutine_groups(sample) {
+            if self.first_count.len() < REMEMBERED || self.first_count.contains_key(&group.id) {
+                // A group that first shows in a later sample grew from what it was before that: its newcomers.
+                self.first_count.entry(group.id).or_insert(group.count.saturating_sub(group.joined));
+            }
+        }
+    }
+}
+
+fn goroutine_groups(sample: &Sample) -> impl Iterator<Item = &Group> {
+    sample.groups.iter().filter(|group| group.kind == GroupKind::Goroutine)
+}

@@ -30,8 +30,8 @@ use crate::tell::web::server::{self, Server};
 use crate::tell::web::web_config::asks_for_tls;
 use crate::timeline::store::{self, Store};
 use drain::{Drain, Routes};
-use sampler::{Common, Pace, unix_now};
-use supervisor::{Limits, Roster};
+use sampler::{Pace, Shared, unix_now};
+use supervisor::{Limits, Supervisor};
 
 /// Followers are looked after, and what was discovered is taken, this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -101,14 +101,14 @@ struct Daemon {
     board: Arc<Board>,
     external_url: String,
     alerts: Arc<Alerts>,
-    common: Arc<Common>,
+    common: Arc<Shared>,
     metrics: Arc<Metrics>,
     server: Server,
     #[cfg(feature = "otlp")]
     otlp: Option<crate::tell::otlp::Exporter>,
     drain: Option<Drain>,
     discovery: Discovery,
-    roster: Roster,
+    roster: Supervisor,
     rules: Arc<[crate::select::rules::Rule]>,
     /// Of `rules`: looks by older ones do not count.
     edition: u64,
@@ -170,7 +170,7 @@ impl Daemon {
             ),
             _ => None,
         };
-        let common = Arc::new(Common {
+        let common = Arc::new(Shared {
             allocations: config.allocations,
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
@@ -179,7 +179,7 @@ impl Daemon {
             store,
             pace: Pace::default(),
         });
-        let roster = Roster::new(Arc::clone(&common), routes, limits(config));
+        let roster = Supervisor::new(Arc::clone(&common), routes, limits(config));
         let discovery = Discovery::start(Arc::clone(&config.rules), pods)
             .context("starting the thread that discovers")?;
         board.set_ready(true);

@@ -9,7 +9,6 @@ mod allocated;
 mod attribution;
 mod call;
 mod cause;
-mod drain;
 pub mod growth;
 mod history;
 pub mod locks;
@@ -17,14 +16,15 @@ mod memory;
 pub mod recording;
 pub mod site;
 mod trend;
+mod turnover;
 mod verdict;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use drain::{LEAST_SAMPLES, LEAST_SECONDS};
 pub use history::{Bounds, GroupPoint, GroupSeries, History, MemoryPoint};
 pub use memory::MemoryTrend;
+pub use turnover::{LEAST_SAMPLES, LEAST_SECONDS};
 pub use verdict::diagnose;
 
 pub use crate::sample::Deadlock;

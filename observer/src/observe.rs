@@ -23,7 +23,7 @@ use crate::process::identity::{IdentityError, Life};
 use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
 
 use crate::runtime::Goroutines;
-use crate::runtime::retention::HeapKeepers;
+use crate::runtime::retention::RetentionSchedule;
 use native::Native;
 
 /// How often what the kernel has put by is to be taken: a burst fills its buffer within some tenths of a second.
@@ -67,7 +67,7 @@ pub struct Observer {
     first_page_faults: u64,
     process: ProcessReader,
     goroutines: Goroutines,
-    heap: HeapKeepers,
+    heap: RetentionSchedule,
     native: Native,
 }
 
@@ -95,7 +95,7 @@ impl Observer {
             kernel,
             process,
             goroutines,
-            heap: HeapKeepers::default(),
+            heap: RetentionSchedule::default(),
             native,
         })
     }

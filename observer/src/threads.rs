@@ -61,7 +61,7 @@ pub enum ThreadError {
 
 /// One thread in a census.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Visit {
+pub struct BlockedThread {
     /// In observer's PID namespace.
     pub tid: u32,
     /// Start time in any unit: with the tid it is the thread's identity.
@@ -77,7 +77,7 @@ pub struct Visit {
     pub comm: comm::Comm,
 }
 
-impl Visit {
+impl BlockedThread {
     /// `None` for a thread that is awake: where it entered the kernel last says nothing.
     fn of_sleeper(record: &ThreadRecord) -> Option<Self> {
         record.is_sleeping().then(|| Self {
@@ -177,11 +177,11 @@ impl ThreadReader {
         census: Option<&[ThreadRecord]>,
     ) -> Result<ThreadSample, ThreadError> {
         let mut sample = ThreadSample::default();
-        let (converted, walked): (Vec<Visit>, procfs::Census);
-        let visits: &[Visit] = match census {
+        let (converted, walked): (Vec<BlockedThread>, procfs::Census);
+        let visits: &[BlockedThread] = match census {
             Some(records) => {
                 sample.threads = records.len() as u64;
-                converted = records.iter().filter_map(Visit::of_sleeper).collect();
+                converted = records.iter().filter_map(BlockedThread::of_sleeper).collect();
                 &converted
             }
             None => {
@@ -227,7 +227,7 @@ impl ThreadReader {
     }
 
     /// Brings what is known about each sleeping thread up to date; the thread ids with what they were before.
-    fn sleepers(&mut self, visits: &[Visit], now: f64, sample: &mut ThreadSample) -> Vec<Sleeper> {
+    fn sleepers(&mut self, visits: &[BlockedThread], now: f64, sample: &mut ThreadSample) -> Vec<Sleeper> {
         let mut sleepers = Vec::new();
         let mut moved = Vec::new();
         let mut returned = Vec::new();

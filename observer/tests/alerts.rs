@@ -18,8 +18,8 @@ use observer::diagnose::{Deadlock, Verdict};
 use observer::tell::alert::rules::Engine;
 use observer::tell::alert::silence::{Silence, Silences};
 use observer::tell::alert::{
-    Alertmanager, Alerts, Log, Notification, Options, Phase, Receiver, Rules, Severity, Template, To,
-    Webhook, What,
+    AlertKind, Alertmanager, Alerts, Log, Notification, Options, Phase, Receiver, ReceiverKind, Rules,
+    Severity, Template, Webhook,
 };
 use observer::tell::metrics::Metrics;
 use serde_json::Value;
@@ -79,7 +79,7 @@ fn a_leak_is_told_repeated_and_ended() {
     let told = watch.be(&leaking("checkout"), 9.0 * HOUR);
     assert_eq!(phases(&told), [Phase::Start, Phase::Repeat, Phase::Repeat]);
     let start = &told[0];
-    assert_eq!((start.alert, start.severity), (What::Leak, Severity::Critical), "{}", start.text);
+    assert_eq!((start.alert, start.severity), (AlertKind::Leak, Severity::Critical), "{}", start.text);
     assert!(start.times.now - BEGAN >= 0.5 * MINUTE, "the leak is seen for a while before it is told");
     assert!(
         start.summary.contains("chan send at checkout.(*Quoter).fetch checkout.go:41"),
@@ -209,7 +209,7 @@ fn growth_without_a_culprit_needs_a_quarter_of_an_hour() {
     assert!(watch.be(&state, 14.0 * MINUTE).is_empty());
     let told = watch.be(&state, 5.0 * MINUTE);
     assert_eq!(phases(&told), [Phase::Start]);
-    assert_eq!(told[0].alert, What::Growing);
+    assert_eq!(told[0].alert, AlertKind::Growing);
     assert!(told[0].culprit.is_none() && told[0].summary.contains("no blocked"), "{}", told[0].summary);
 }
 
@@ -226,7 +226,7 @@ fn a_deadlock_is_told_at_once_and_in_a_young_process_too() {
     let mut watch = Watch::new(Rules::default());
     let told = watch.be(&state, 1.0);
     assert_eq!(phases(&told), [Phase::Start], "at the first look");
-    assert_eq!((told[0].alert, told[0].severity), (What::Deadlock, Severity::Critical));
+    assert_eq!((told[0].alert, told[0].severity), (AlertKind::Deadlock, Severity::Critical));
     assert!(told[0].text.contains("and 2 more"), "{}", told[0].text);
     assert!(!told[0].text.contains('\x1b') && !told[0].summary.contains('\x1b'));
 }
@@ -264,7 +264,10 @@ fn at_once(receivers: Vec<Receiver>) -> Options {
 }
 
 fn webhook(listener: &Listener, template: Template) -> Receiver {
-    Receiver { name: "hook".to_owned(), to: To::Webhook(Webhook::new(&listener.url("/hook"), template)) }
+    Receiver {
+        name: "hook".to_owned(),
+        to: ReceiverKind::Webhook(Webhook::new(&listener.url("/hook"), template)),
+    }
 }
 
 /// Begins and ends the leak on a board, a tick each.
@@ -351,7 +354,7 @@ fn a_receiver_that_hangs_holds_up_nobody() {
 fn the_log_is_a_line_each() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("alerts.log");
-    let log = Receiver { name: "log".to_owned(), to: To::Log(Log::File(path.clone())) };
+    let log = Receiver { name: "log".to_owned(), to: ReceiverKind::Log(Log::File(path.clone())) };
     let alerts = Alerts::new(at_once(vec![log])).unwrap();
     story(&alerts);
     alerts.stop(Duration::from_secs(5));
@@ -366,7 +369,7 @@ fn alertmanager_is_told_again_and_again_and_the_end_is_now() {
     let listener = Listener::start(|_| 200);
     let mut to = Alertmanager::new(&listener.url(""));
     to.resend_interval = Duration::from_secs(1);
-    let receiver = Receiver { name: "am".to_owned(), to: To::Alertmanager(to) };
+    let receiver = Receiver { name: "am".to_owned(), to: ReceiverKind::Alertmanager(to) };
     let alerts = Alerts::new(at_once(vec![receiver])).unwrap();
     let board = Board::default();
     let now = |seconds: f64| BEGAN + seconds;
@@ -434,12 +437,12 @@ fn metrics_tell_how_alerts_fare() {
 #[test]
 fn wrong_options_are_refused_in_one_line() {
     let hook = |url: &str| {
-        let to = To::Webhook(Webhook::new(url, Template::Json));
+        let to = ReceiverKind::Webhook(Webhook::new(url, Template::Json));
         at_once(vec![Receiver { name: "hook".to_owned(), to }])
     };
     let template = |text: &str| {
         let to = Webhook::new("http://h/", Template::Custom(text.to_owned()));
-        at_once(vec![Receiver { name: "hook".to_owned(), to: To::Webhook(to) }])
+        at_once(vec![Receiver { name: "hook".to_owned(), to: ReceiverKind::Webhook(to) }])
     };
     let mut header = Webhook::new("http://h/", Template::Json);
     header.headers.push(("X-Token".to_owned(), "a\r\nb".to_owned()));
@@ -454,7 +457,7 @@ fn wrong_options_are_refused_in_one_line() {
         (template("{\"a\": \"{{sumary}}\"}"), "sumary"),
         (twice, "name of its own"),
         (share, "limit_share_per_hour"),
-        (at_once(vec![Receiver { name: "hook".to_owned(), to: To::Webhook(header) }]), "X-Token"),
+        (at_once(vec![Receiver { name: "hook".to_owned(), to: ReceiverKind::Webhook(header) }]), "X-Token"),
     ];
     for (options, word) in wrong {
         let Err(error) = Alerts::new(options) else { panic!("not refused: {word}") };

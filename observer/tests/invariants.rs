@@ -84,7 +84,7 @@ fn none(wrong: &[String]) {
 fn diagnose_knows_only_samples() {
     none(&wrong_imports(
         "diagnose",
-        &["kernel", "collect", "symbol", "target", "tell", "command", "observe"],
+        &["kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "tell", "command", "observe"],
     ));
 }
 
@@ -115,15 +115,15 @@ fn diagnose_does_no_io_and_reads_no_clock() {
 
 #[test]
 fn tell_never_looks_behind_the_diagnosis() {
-    none(&wrong_imports("tell", &["kernel", "collect", "symbol", "target", "command", "observe"]));
+    none(&wrong_imports("tell", &["kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "command", "observe"]));
 }
 
 #[test]
 fn collectors_do_not_know_their_readers() {
-    for module in ["collect", "kernel", "symbol", "target"] {
+    for module in ["process", "kernel", "symbol", "unwind", "runtime", "threads", "memory"] {
         none(&wrong_imports(module, &["diagnose", "tell", "command", "observe"]));
     }
-    none(&wrong_imports("target", &["kernel", "collect", "symbol"]));
+    none(&wrong_imports("process", &["kernel", "symbol", "unwind", "runtime", "threads", "memory"]));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn unsafe_stays_in_its_rooms() {
     for crate_name in ["observer", "observer-common", "xtask"] {
         for (name, path) in sources(crate_name) {
             let allowed = match crate_name {
-                "observer" => in_module(&name, "kernel") || in_module(&name, "target/memory"),
+                "observer" => in_module(&name, "kernel") || in_module(&name, "process/memory"),
                 "observer-common" => name == "lib.rs", // `Pod` of the ABI types
                 _ => false,
             };

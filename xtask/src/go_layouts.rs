@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-const TABLE: &str = "observer/src/collect/go/layout/table.json";
+const TABLE: &str = "observer/src/runtime/go/layout/table.json";
 
 /// Uses what every table entry needs: the linker leaves out types that nothing uses.
 const PROGRAM: &str = r#"package main

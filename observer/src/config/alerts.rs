@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::raw::{Alertmanager, Alerts, Silence, Webhook};
 use super::{ConfigError, duration, units, wrong};
-use crate::tell::alert::{self, Log, Options, Receiver, Rules, Template, To};
+use crate::tell::alert::{self, Log, Options, Receiver, ReceiverKind, Rules, Template};
 
 /// A file that is longer is no address and no template.
 const MOST_BYTES: u64 = 64 << 10;
@@ -29,11 +29,11 @@ pub fn options(raw: &Alerts) -> Result<Options, ConfigError> {
     }
     for (index, webhook) in raw.webhook.iter().enumerate() {
         let name = webhook.name.clone().unwrap_or_else(|| numbered("webhook", index));
-        receivers.push(Receiver { name, to: To::Webhook(to_webhook(webhook)?) });
+        receivers.push(Receiver { name, to: ReceiverKind::Webhook(to_webhook(webhook)?) });
     }
     for (index, alertmanager) in raw.alertmanager.iter().enumerate() {
         let name = alertmanager.name.clone().unwrap_or_else(|| numbered("alertmanager", index));
-        receivers.push(Receiver { name, to: To::Alertmanager(to_alertmanager(alertmanager)?) });
+        receivers.push(Receiver { name, to: ReceiverKind::Alertmanager(to_alertmanager(alertmanager)?) });
     }
     let options = Options {
         external_url: String::new(),
@@ -46,7 +46,7 @@ pub fn options(raw: &Alerts) -> Result<Options, ConfigError> {
 }
 
 fn to_log(log: Log) -> Receiver {
-    Receiver { name: "log".to_owned(), to: To::Log(log) }
+    Receiver { name: "log".to_owned(), to: ReceiverKind::Log(log) }
 }
 
 fn numbered(name: &str, index: usize) -> String {

@@ -36,7 +36,7 @@ const FIRST_SAMPLES: u64 = 12;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What all targets share.
-pub struct Common {
+pub struct Shared {
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
     pub kernel: KernelSource,
@@ -95,7 +95,7 @@ enum Message {
 
 /// What lives on from one process to the next under the same name.
 #[derive(Clone)]
-pub struct Past {
+pub struct Carried {
     pub first_seen: f64,
     pub restarts: u32,
     /// What is on disk of this name has not been read yet.
@@ -121,7 +121,7 @@ impl Inbox {
 }
 
 /// The thread's other end.
-pub struct Follower {
+pub struct TargetSampler {
     pub pid: u32,
     pub start_ticks: u64,
     inbox: Inbox,
@@ -129,13 +129,13 @@ pub struct Follower {
     thread: JoinHandle<()>,
 }
 
-impl Follower {
+impl TargetSampler {
     pub fn start(
         pid: u32,
         start_ticks: u64,
         name: String,
-        past: Past,
-        common: Arc<Common>,
+        past: Carried,
+        common: Arc<Shared>,
     ) -> std::io::Result<Self> {
         let (inbox, messages) = sync_channel(INBOX);
         let phase = Arc::new(Mutex::new(Phase::Attaching));
@@ -183,8 +183,8 @@ fn set(phase: &Mutex<Phase>, now: Phase) {
 fn follow(
     pid: u32,
     name: &str,
-    past: &Past,
-    common: &Common,
+    past: &Carried,
+    common: &Shared,
     messages: &Receiver<Message>,
     phase: &Mutex<Phase>,
 ) -> Phase {
@@ -212,8 +212,8 @@ fn follow(
 
 struct Following<'a> {
     name: &'a str,
-    common: &'a Common,
-    past: &'a Past,
+    common: &'a Shared,
+    past: &'a Carried,
     history: History,
     observer: Observer,
     interval: Duration,
@@ -346,7 +346,7 @@ impl Following<'_> {
 }
 
 /// Goes on with what was seen of this name before observer was started.
-fn remember(store: &Store, name: &str, past: &Past) {
+fn remember(store: &Store, name: &str, past: &Carried) {
     match store.load(name, unix_now() - SHOWN) {
         Ok(timeline) => {
             if let Ok(mut empty) = past.timeline.lock() {

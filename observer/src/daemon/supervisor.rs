@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::drain::Routes;
-use super::sampler::{Common, Follower, Past, Phase, unix_now};
+use super::sampler::{Carried, Phase, Shared, TargetSampler, unix_now};
 use crate::board::TargetState;
 use crate::sample::{Degraded, Sample};
 use crate::select::name::Names;
 use crate::select::rules::Rule;
-use crate::select::scan::{Found, Look};
+use crate::select::scan::{Found, Scan};
 use crate::timeline::Timeline;
 
 /// A process that could not be attached to is tried again after this.
@@ -35,8 +35,8 @@ pub struct Limits {
 /// A name, and whoever has it now.
 struct Slot {
     base: String,
-    past: Past,
-    follower: Option<Follower>,
+    past: Carried,
+    follower: Option<TargetSampler>,
     down_since: Instant,
     /// It has been said that it hangs.
     hangs: bool,
@@ -48,8 +48,8 @@ struct Refusal {
     at: Instant,
 }
 
-pub struct Roster {
-    common: Arc<Common>,
+pub struct Supervisor {
+    common: Arc<Shared>,
     routes: Arc<Routes>,
     limits: Limits,
     names: Names,
@@ -61,8 +61,8 @@ pub struct Roster {
     left_out: usize,
 }
 
-impl Roster {
-    pub fn new(common: Arc<Common>, routes: Arc<Routes>, limits: Limits) -> Self {
+impl Supervisor {
+    pub fn new(common: Arc<Shared>, routes: Arc<Routes>, limits: Limits) -> Self {
         Self {
             common,
             routes,
@@ -80,7 +80,7 @@ impl Roster {
     }
 
     /// Takes note of who is there; whether that began anything.
-    pub fn update(&mut self, look: &Look, rules: &[Rule]) -> bool {
+    pub fn update(&mut self, look: &Scan, rules: &[Rule]) -> bool {
         self.reap();
         self.stop_those_not_in(look);
         let begun = self.begin_new(look);
@@ -134,7 +134,7 @@ impl Roster {
 
     /// A process that is gone, or meets no rule any more, or has executed what is called otherwise: a container's first
     /// process is the runtime's own at first. It begins anew once its follower has ended.
-    fn stop_those_not_in(&mut self, look: &Look) {
+    fn stop_those_not_in(&mut self, look: &Scan) {
         for slot in self.slots.values_mut() {
             let Some(follower) = &slot.follower else { continue };
             match look.found.iter().find(|found| is(found, follower)) {
@@ -145,7 +145,7 @@ impl Roster {
         }
     }
 
-    fn begin_new(&mut self, look: &Look) -> bool {
+    fn begin_new(&mut self, look: &Scan) -> bool {
         self.left_out = 0;
         self.ended.retain(|(pid, ticks)| {
             look.found.iter().any(|found| (found.pid, found.start_ticks) == (*pid, *ticks))
@@ -180,22 +180,22 @@ impl Roster {
             None => {
                 let name = self.names.take(&found.base);
                 let timeline = Arc::new(Mutex::new(Timeline::default()));
-                (name, Past { first_seen: unix_now(), restarts: 0, unread: true, timeline })
+                (name, Carried { first_seen: unix_now(), restarts: 0, unread: true, timeline })
             }
         };
         tracing::info!(target = %name, pid = found.pid, restarts = past.restarts, "observing");
         let common = Arc::clone(&self.common);
-        let follower = match Follower::start(found.pid, found.start_ticks, name.clone(), past.clone(), common)
-        {
-            Ok(follower) => {
-                self.routes.add(found.pid, follower.inbox().clone());
-                Some(follower)
-            }
-            Err(error) => {
-                tracing::error!(target = %name, %error, "no thread to observe it with; trying again");
-                None
-            }
-        };
+        let follower =
+            match TargetSampler::start(found.pid, found.start_ticks, name.clone(), past.clone(), common) {
+                Ok(follower) => {
+                    self.routes.add(found.pid, follower.inbox().clone());
+                    Some(follower)
+                }
+                Err(error) => {
+                    tracing::error!(target = %name, %error, "no thread to observe it with; trying again");
+                    None
+                }
+            };
         let slot =
             Slot { base: found.base.clone(), past, follower, down_since: Instant::now(), hangs: false };
         self.slots.insert(name, slot);
@@ -225,7 +225,7 @@ impl Roster {
     }
 
     /// Rules that nobody meets, processes that cannot be observed, targets that hang.
-    fn announce(&mut self, look: &Look, rules: &[Rule]) {
+    fn announce(&mut self, look: &Scan, rules: &[Rule]) {
         let unmet = (0..rules.len()).filter(|rule| !look.found.iter().any(|found| found.rule == *rule));
         let mut awaited: Vec<String> = unmet
             .filter_map(|rule| rules.get(rule))
@@ -261,7 +261,8 @@ impl Roster {
 
     /// Ends every follower; how many had to be left behind.
     pub fn stop(self, until: Instant) -> usize {
-        let followers: Vec<Follower> = self.slots.into_values().filter_map(|slot| slot.follower).collect();
+        let followers: Vec<TargetSampler> =
+            self.slots.into_values().filter_map(|slot| slot.follower).collect();
         for follower in &followers {
             self.routes.remove(follower.pid);
             follower.stop();
@@ -274,7 +275,7 @@ fn is_there(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
-fn is(found: &Found, follower: &Follower) -> bool {
+fn is(found: &Found, follower: &TargetSampler) -> bool {
     found.pid == follower.pid && found.start_ticks == follower.start_ticks
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Takes the wait reason of a thread group, gives words and how long to watch it.
 
-use super::drain::Wait;
+use super::turnover::Wait;
 
 /// Whoever speaks at the other end, or the clock.
 const PEERS: [&str; 17] = [

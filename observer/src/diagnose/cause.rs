@@ -4,9 +4,9 @@
 //! request often shows as three groups: the goroutine that blocks, the parent that waits for it, a helper beside it.
 //! Growing at the same rate joins nothing (two unrelated leaks may); a shared origin does.
 
-use super::drain::{self, Rise, Wait};
 use super::history::GroupSeries;
 use super::site;
+use super::turnover::{self, Rise, Wait};
 use crate::sample::{Group, GroupKind};
 
 /// A group that grows and does not drain.
@@ -110,7 +110,7 @@ fn with_root<'a>(members: &[Suspect<'a>]) -> Option<Cluster<'a>> {
 
 /// How directly what a group waits for says that somebody is missing: less is more.
 fn severity(group: &Group) -> u8 {
-    match (drain::wait(group), group.wait_reason.as_str()) {
+    match (turnover::wait(group), group.wait_reason.as_str()) {
         (Wait::Hard, "sync.WaitGroup.Wait" | "semacquire" | "thread join") => 1,
         (Wait::Hard, _) => 0,
         (Wait::Soft, "sync.Cond.Wait" | "condition wait" | "barrier wait") => 1,

@@ -6,9 +6,9 @@ use super::allocated;
 use super::attribution::{self, Holding};
 use super::call;
 use super::cause::{self, Cluster, Suspect, Tie};
-use super::drain::{self, Rise, Standing, Wait};
 use super::history::{GroupSeries, History};
 use super::memory::{self, Reading};
+use super::turnover::{self, Rise, Standing, Wait};
 use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, growth, site};
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
 use crate::sample::{Group, GroupKind, TargetInfo};
@@ -33,7 +33,8 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
         .take(CULPRITS)
         .map(|cluster| culprit(cluster, attribution::holding(cluster, &reading, all_per_second), &reading))
         .collect();
-    let short = history.samples() < drain::LEAST_SAMPLES || history.window_seconds() < drain::LEAST_SECONDS;
+    let short =
+        history.samples() < turnover::LEAST_SAMPLES || history.window_seconds() < turnover::LEAST_SECONDS;
     let unknown_heap = !reading.trend.live_is_certain && reading.trend.still_rising && !doubled(&reading);
     let verdict = if short {
         Verdict::InsufficientData
@@ -133,7 +134,7 @@ impl<'a> Findings<'a> {
             notes: Vec::new(),
         };
         for series in history.groups() {
-            match drain::standing(series, history.first_at(), history.last_at()) {
+            match turnover::standing(series, history.first_at(), history.last_at()) {
                 Standing::Leaks(rise) => findings.leaking.push(Suspect { series, rise }),
                 Standing::Watch(rise) => findings.watched.push(Suspect { series, rise }),
                 Standing::TooEarly(rise) => findings.too_early.push(Suspect { series, rise }),
@@ -159,7 +160,7 @@ impl<'a> Findings<'a> {
         let watched = &self.watched;
         let (spared, leaking) =
             std::mem::take(&mut self.leaking).into_iter().partition(|suspect: &Suspect<'_>| {
-                drain::wait(suspect.group()) == Wait::Soft
+                turnover::wait(suspect.group()) == Wait::Soft
                     && watched.iter().any(|peer| {
                         peer.group().wait_reason == "IO wait" && cause::same_connection(suspect, peer)
                     })
@@ -171,7 +172,7 @@ impl<'a> Findings<'a> {
     /// Something grows and does not drain, but not for long enough: neither a leak nor stable.
     fn too_early_matters(&self) -> bool {
         self.too_early.iter().any(|s| {
-            drain::wait(s.group()) <= Wait::Soft
+            turnover::wait(s.group()) <= Wait::Soft
                 && s.rise.net >= 8.0
                 && s.rise.drain <= 0.02
                 && s.rise.steps >= 3
@@ -311,7 +312,7 @@ fn culprit(cluster: &Cluster<'_>, held: Holding, reading: &Reading) -> Culprit {
     }
     let corroborated = if held.share_is_direct && held.share > 0.5 { 0.3 } else { 0.0 };
     let confidence = rise.confidence + (1.0 - rise.confidence) * corroborated;
-    if drain::wait(group) == Wait::Peer {
+    if turnover::wait(group) == Wait::Peer {
         evidence.push(format!("what it waits for may still come: watched for {}", duration(rise.seconds())));
     }
     let _ = (noun, reading);
@@ -453,8 +454,8 @@ fn sentences(
                     "{} over {} are too few to judge; it takes {} and {}.",
                     counted(diagnosis.samples, "sample"),
                     duration(diagnosis.window_seconds),
-                    counted(drain::LEAST_SAMPLES, "sample"),
-                    duration(drain::LEAST_SECONDS)
+                    counted(turnover::LEAST_SAMPLES, "sample"),
+                    duration(turnover::LEAST_SECONDS)
                 )
             } else if let Some(early) = findings.too_early.first() {
                 early_words(early.group(), &early.rise)

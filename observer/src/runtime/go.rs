@@ -30,9 +30,9 @@ use crate::runtime::go::symbol::GoSymbols;
 use crate::runtime::tasks::groups::{Registry, Slot};
 use crate::runtime::tasks::report;
 use crate::sample::{Degraded, Group, GroupId, Losses, WaitsOn};
-use addresses::{Anchors, Image};
+use addresses::{Image, RuntimeAddresses};
 use layout::{GoVersion, Layout};
-use scan::{Now, Walker};
+use scan::{AllgsScanner, Now};
 use waits_on::{Describer, Objects};
 
 /// More goroutines than this are not looked at; the rest is counted.
@@ -83,13 +83,13 @@ pub struct GoReader {
     version: String,
     stripped: bool,
     layout: Layout,
-    anchors: Anchors,
+    anchors: RuntimeAddresses,
     symbols: GoSymbols,
     reasons: Vec<String>,
     registry: Registry,
     /// Found when memory is first asked for.
     spans: Option<spans::SpanReader>,
-    walker: Walker,
+    walker: AllgsScanner,
     samples: u64,
     /// The raw groups of the groups in the last sample.
     members: BTreeMap<GroupId, Vec<Slot>>,
@@ -136,7 +136,7 @@ impl GoReader {
         };
         let tables = anchors.modules.iter().map(addresses::Module::table).collect();
         let reasons = reasons::find(memory, &anchors).unwrap_or_else(|| layout.wait_reasons.clone());
-        let walker = Walker::new(memory, layout.minor, &reasons);
+        let walker = AllgsScanner::new(memory, layout.minor, &reasons);
         Ok(Self {
             pid,
             memory,

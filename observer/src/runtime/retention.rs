@@ -27,7 +27,7 @@ const REMEMBERED: usize = 10_000;
 /// Groups whose heap is remembered; beyond it those that are gone are forgotten.
 const FOUND: usize = 500;
 
-pub struct HeapKeepers {
+pub struct RetentionSchedule {
     share: f64,
     generation: u32,
     first_count: HashMap<GroupId, u64>,
@@ -35,7 +35,7 @@ pub struct HeapKeepers {
     not_before: Option<Instant>,
 }
 
-impl Default for HeapKeepers {
+impl Default for RetentionSchedule {
     fn default() -> Self {
         Self {
             share: CPU_SHARE,
@@ -47,7 +47,7 @@ impl Default for HeapKeepers {
     }
 }
 
-impl HeapKeepers {
+impl RetentionSchedule {
     /// The share of one core that following may take.
     pub fn set_share(&mut self, share: f64) {
         self.share = share;

@@ -33,7 +33,7 @@ pub struct Found {
 
 /// One look: everything that is there now.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
+pub struct Scan {
     pub found: Vec<Found>,
     /// Which rules these are.
     pub edition: u64,
@@ -42,7 +42,7 @@ pub struct Look {
 /// The thread's other end.
 pub struct Discovery {
     rules: Sender<Arc<[Rule]>>,
-    looks: Receiver<Look>,
+    looks: Receiver<Scan>,
 }
 
 impl Discovery {
@@ -63,17 +63,17 @@ impl Discovery {
     }
 
     /// The newest look, if there is one since the last call.
-    pub fn look(&self) -> Option<Look> {
+    pub fn look(&self) -> Option<Scan> {
         self.looks.try_iter().last()
     }
 }
 
-fn run(mut rules: Arc<[Rule]>, pods: &Pods, changes: &Receiver<Arc<[Rule]>>, looks: &SyncSender<Look>) {
+fn run(mut rules: Arc<[Rule]>, pods: &Pods, changes: &Receiver<Arc<[Rule]>>, looks: &SyncSender<Scan>) {
     let proc = Path::new("/proc");
     let mut edition = 0;
     let mut seen = Seen::default();
     loop {
-        let look = Look { found: seen.look(proc, &rules, pods), edition };
+        let look = Scan { found: seen.look(proc, &rules, pods), edition };
         // Nobody took the last one: the next is newer anyway.
         if let Err(mpsc::TrySendError::Disconnected(_)) = looks.try_send(look) {
             return;

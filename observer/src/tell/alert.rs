@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use self::counters::{Counters, Deliveries};
-pub use self::message::{Notification, Phase, What};
-pub use self::options::{Alertmanager, Log, Options, Receiver, Rules, Template, To, Webhook};
+pub use self::message::{AlertKind, Notification, Phase};
+pub use self::options::{Alertmanager, Log, Options, Receiver, ReceiverKind, Rules, Template, Webhook};
 pub use self::rules::Severity;
 pub use self::silence::Silence;
 
@@ -104,7 +104,7 @@ impl Alerts {
         }
     }
 
-    /// Goes on with other options. What fires goes on firing; receivers that are as they were keep what waits for them,
+    /// Goes on with other options. AlertKind fires goes on firing; receivers that are as they were keep what waits for them,
     /// new ones are told what fires, the others are asked to end. When the options are wrong nothing changes.
     pub fn reload(&self, options: Options) -> Result<(), AlertError> {
         let silences = options::check(&options)?;
@@ -164,9 +164,9 @@ impl Alerts {
 
 fn start(receiver: &Receiver, current: &Arc<Current>, counters: &Counters) -> Result<Delivery, AlertError> {
     let (to, give_up_after): (Box<dyn Deliver>, Duration) = match &receiver.to {
-        To::Log(log) => (Box::new(ToLog(log.clone())), LOG_GIVE_UP_AFTER),
-        To::Webhook(webhook) => (Box::new(ToWebhook::new(webhook)), webhook.give_up_after),
-        To::Alertmanager(to) => {
+        ReceiverKind::Log(log) => (Box::new(ToLog(log.clone())), LOG_GIVE_UP_AFTER),
+        ReceiverKind::Webhook(webhook) => (Box::new(ToWebhook::new(webhook)), webhook.give_up_after),
+        ReceiverKind::Alertmanager(to) => {
             (Box::new(ToAlertmanager::new(to.clone(), Arc::clone(current))), to.give_up_after)
         }
     };

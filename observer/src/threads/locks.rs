@@ -1,9 +1,9 @@
-//! Who holds the locks that threads wait for, and who waits in a circle.
+//! Who holds the locks that threads wait for, and who waits in a cycle.
 //!
 //! Reads the words at the futexes of threads that sleep there, of those whose wait may be one for a lock; what the
 //! owner of each lock does, and its stack. Gives each sleeper its [`Lock`], the [`Holder`]s by thread, and deadlocks.
 //! A wait that is seen to be for no lock is not looked at again. Less than a microsecond a waiter, some 20 µs a holder
-//! that is not itself a known sleeper, and 5 ms once where a circle is seen for the first time.
+//! that is not itself a known sleeper, and 5 ms once where a cycle is seen for the first time.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -26,7 +26,7 @@ mod words;
 
 use deadlocks::Link;
 use glibc::{Held, Rwlock};
-use owners::{Crowd, Person};
+use owners::{ThreadId, ThreadTable};
 use words::Words;
 
 /// Futexes looked at in one sample.
@@ -65,7 +65,7 @@ pub(super) struct Found {
 pub(super) struct Remembered {
     /// Circles that a second look confirmed.
     confirmed: HashSet<Vec<Link>>,
-    stacks: HashMap<u32, (Person, Arc<[Frame]>)>,
+    stacks: HashMap<u32, (ThreadId, Arc<[Frame]>)>,
 }
 
 impl ThreadReader {
@@ -104,7 +104,7 @@ impl ThreadReader {
                 return found;
             }
         };
-        let crowd = Crowd::new(self.pid, census);
+        let crowd = ThreadTable::new(self.pid, census);
         for index in asked {
             let Some(sleeper) = sleepers.get_mut(index) else { continue };
             let name = self.name(&sleeper.now);
@@ -157,7 +157,7 @@ fn is_one_word(operation: &str) -> bool {
 }
 
 /// The lock that a wait is for, by its words, and by its name where words alone do not prove it.
-fn lock(wait: &futex::Wait, words: &Words, name: Name, crowd: &Crowd<'_>) -> Option<Lock> {
+fn lock(wait: &futex::Wait, words: &Words, name: Name, crowd: &ThreadTable<'_>) -> Option<Lock> {
     let is = |other: Name| name.reason == other.reason && name.owner == naming::Owner::Recorded;
     // Where the words could be others by accident, a thread that is there is asked for, or a stack that says so.
     let owner = |held: Held, sure: bool| match crowd.find(held.by) {
@@ -220,7 +220,7 @@ mod tests {
             ..ThreadRecord::default()
         };
         let records: Vec<_> = (1..50).map(record).collect();
-        let crowd = Crowd::new(1, Some(&records));
+        let crowd = ThreadTable::new(1, Some(&records));
         let names = [Name::of_operation(futex::WAIT), naming::MUTEX, naming::READ_LOCK, naming::JOIN];
         let operations = [futex::WAIT, futex::WAIT_BITSET, futex::LOCK_PI, futex::WAITV];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;

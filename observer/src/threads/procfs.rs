@@ -1,6 +1,6 @@
 //! A census of threads from `/proc/PID/task`, where there is no eBPF.
 //!
-//! Reads `syscall` of every thread and, of those that sleep in a system call, `stat` and `status`; gives a [`Visit`]
+//! Reads `syscall` of every thread and, of those that sleep in a system call, `stat` and `status`; gives a [`BlockedThread`]
 //! of each. Some 15 µs a sleeping thread, 5 µs another one. It has no frame pointer to start from: `syscall` tells
 //! the stack pointer and the instruction only.
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read as _};
 
 use super::comm::Comm;
-use super::{Visit, futex};
+use super::{BlockedThread, futex};
 use crate::process::status;
 
 /// Threads looked at in one census; the kernel allows more, no process has them.
@@ -18,7 +18,7 @@ pub const MAX_THREADS: usize = 1 << 19;
 #[derive(Debug, Default)]
 pub struct Census {
     /// Threads that may wait.
-    pub visits: Vec<Visit>,
+    pub visits: Vec<BlockedThread>,
     /// All threads of the process.
     pub threads: u64,
     /// Threads whose files could not be read though they live.
@@ -50,7 +50,7 @@ pub fn census(pid: u32) -> io::Result<Census> {
 }
 
 /// Whether a thread still is where it was visited. Where that may not be read it is believed.
-pub fn still_there(pid: u32, visit: &Visit) -> bool {
+pub fn still_there(pid: u32, visit: &BlockedThread) -> bool {
     let mut text = Vec::new();
     match read(&format!("/proc/{pid}/task/{}/syscall", visit.tid), &mut text) {
         Ok(()) => parse_syscall(&text).is_some_and(|call| (call.sp, call.ip) == (visit.sp, visit.ip)),
@@ -90,7 +90,7 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<Visit>> {
+fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<BlockedThread>> {
     read(&format!("/proc/{pid}/task/{tid}/syscall"), text)?;
     let Some(call) = parse_syscall(text) else { return Ok(None) };
     // Every other call of a thread that is no runnable one waits for something.
@@ -101,7 +101,7 @@ fn visit(pid: u32, tid: u32, text: &mut Vec<u8>) -> io::Result<Option<Visit>> {
     let (started, comm) = (parse_started(text), parse_name(text));
     read(&format!("/proc/{pid}/task/{tid}/status"), text)?;
     let voluntary_switches = parse_switches(text);
-    Ok(Some(Visit {
+    Ok(Some(BlockedThread {
         tid,
         started: started.unwrap_or(0),
         voluntary_switches: voluntary_switches.unwrap_or(0),

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tracked::{Sleeper, Tracked};
-use super::{MAX_PLACES, StackKey, ThreadReader, ThreadSample, Visit, futex, procfs};
+use super::{BlockedThread, MAX_PLACES, StackKey, ThreadReader, ThreadSample, futex, procfs};
 use crate::process::maps::{self, Mapping};
 use crate::sample::group_id;
 use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd, lose};
@@ -40,7 +40,7 @@ impl ThreadReader {
 
     pub(super) fn read_stacks(
         &mut self,
-        moved: Vec<(&Visit, futex::Wait, Option<GroupId>)>,
+        moved: Vec<(&BlockedThread, futex::Wait, Option<GroupId>)>,
         now: f64,
         sleepers: &mut Vec<Sleeper>,
         sample: &mut ThreadSample,

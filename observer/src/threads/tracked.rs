@@ -2,7 +2,7 @@
 //! move is not read again.
 
 use super::comm::Comm;
-use super::{Visit, futex, locks};
+use super::{BlockedThread, futex, locks};
 use crate::sample::{GroupId, StackEnd};
 
 /// A thread that slept at the last sample.
@@ -24,7 +24,7 @@ pub(super) struct Tracked {
 
 impl Tracked {
     /// Whether a thread still is in the very wait that it was in.
-    pub(super) fn has_not_moved(&self, visit: &Visit, wait: Option<futex::Wait>) -> bool {
+    pub(super) fn has_not_moved(&self, visit: &BlockedThread, wait: Option<futex::Wait>) -> bool {
         self.is(visit)
             && (self.sp, self.ip) == (visit.sp, visit.ip)
             && match wait {
@@ -38,16 +38,16 @@ impl Tracked {
     }
 
     /// It ran, and sleeps in the same call again with the same stack pointer; the frames above may be others.
-    pub(super) fn came_back(&self, visit: &Visit, wait: futex::Wait) -> bool {
+    pub(super) fn came_back(&self, visit: &BlockedThread, wait: futex::Wait) -> bool {
         (self.sp, self.ip, self.wait.reason) == (visit.sp, visit.ip, wait.reason)
     }
 
     /// The same place, in another wait.
-    pub(super) fn again(self, visit: &Visit, wait: futex::Wait, now: f64) -> Self {
+    pub(super) fn again(self, visit: &BlockedThread, wait: futex::Wait, now: f64) -> Self {
         Self { voluntary_switches: visit.voluntary_switches, wait, first_seen: now, ..self }
     }
 
-    pub(super) fn is(&self, visit: &Visit) -> bool {
+    pub(super) fn is(&self, visit: &BlockedThread) -> bool {
         self.started == visit.started
     }
 }

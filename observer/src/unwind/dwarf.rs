@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::instructions::{self, Base, Preserved, WayOut};
+use super::instructions::{self, Base, Epilogue, Preserved};
 use super::rules::{Rule, Values, register};
 use super::tables::{Table, Tables};
 use super::{End, MAX_FRAME_BYTES, MAX_FRAMES, Registers, Stack, Unwinder, Window, code_ranges, is_code};
@@ -50,7 +50,7 @@ const EXACT: u64 = 1 << 63;
 
 /// What the instructions at a place say.
 struct Place {
-    ways: Vec<WayOut>,
+    ways: Vec<Epilogue>,
     kind: Kind,
 }
 
@@ -345,7 +345,7 @@ impl CallFrames {
     }
 
     /// The caller that all ways to the function's return agree on, as far as they lead to one.
-    fn by_instructions(&mut self, ways: &[WayOut], values: &Values, lookup: u64) -> Option<Found> {
+    fn by_instructions(&mut self, ways: &[Epilogue], values: &Values, lookup: u64) -> Option<Found> {
         let mut found: Option<Values> = None;
         for way in ways {
             let Some(caller) = leave(way, values, &mut self.window) else { continue };
@@ -385,7 +385,7 @@ fn agreement(one: &Values, other: &Values) -> Option<Values> {
 }
 
 /// The caller by one way to the return.
-fn leave(way: &WayOut, values: &Values, window: &mut Window) -> Option<Values> {
+fn leave(way: &Epilogue, values: &Values, window: &mut Window) -> Option<Values> {
     let at = |place: instructions::Place| {
         let base = match place.base {
             Base::Stack => register::STACK,

@@ -42,7 +42,7 @@ pub enum Preserved {
 
 /// Where the caller is, by one way to the function's return.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WayOut {
+pub struct Epilogue {
     pub return_address: Place,
     /// By DWARF number, in the order of [`super::rules::register::PRESERVED`].
     pub preserved: [Preserved; 6],
@@ -50,9 +50,9 @@ pub struct WayOut {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
-    use super::WayOut;
+    use super::Epilogue;
 
-    pub fn ways_out(_: u64, _: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<WayOut> {
+    pub fn ways_out(_: u64, _: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<Epilogue> {
         Vec::new()
     }
 
@@ -80,7 +80,7 @@ mod x86_64 {
         OpKind, Register,
     };
 
-    use super::{Base, MAX_INSTRUCTIONS, MAX_WAYS, Place, Preserved, WayOut};
+    use super::{Base, Epilogue, MAX_INSTRUCTIONS, MAX_WAYS, Place, Preserved};
 
     /// No instruction is longer.
     const LONGEST: usize = 15;
@@ -130,11 +130,11 @@ mod x86_64 {
     }
 
     /// Where the caller of the function that is at `address` may be found: one answer where all ways agree.
-    pub fn ways_out(address: u64, read: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<WayOut> {
+    pub fn ways_out(address: u64, read: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<Epilogue> {
         let mut code = Code { read, start: 0, bytes: Vec::new() };
         let mut facts = InstructionInfoFactory::new();
         let mut seen = HashSet::new();
-        let mut ways: Vec<WayOut> = Vec::new();
+        let mut ways: Vec<Epilogue> = Vec::new();
         let mut open = VecDeque::from([State {
             ip: address,
             stack: Some(Place { base: Base::Stack, offset: 0 }),
@@ -147,7 +147,7 @@ mod x86_64 {
                 match instruction.flow_control() {
                     FlowControl::Return if instruction.mnemonic() == Mnemonic::Ret => {
                         if let Some(return_address) = state.stack {
-                            let way = WayOut { return_address, preserved: state.preserved };
+                            let way = Epilogue { return_address, preserved: state.preserved };
                             if !ways.contains(&way) {
                                 ways.push(way);
                             }
@@ -353,7 +353,7 @@ mod tests {
 
     const AT: u64 = 0x1000;
 
-    fn ways(code: &[u8]) -> Vec<WayOut> {
+    fn ways(code: &[u8]) -> Vec<Epilogue> {
         ways_out(AT, |address, buffer| {
             let from = address.checked_sub(AT).map_or(code.len(), |offset| offset as usize).min(code.len());
             let part = &code[from..code.len().min(from + buffer.len())];

@@ -111,7 +111,7 @@ pub struct Image {
 
 /// The runtime's tables in one process.
 #[derive(Clone, Debug)]
-pub struct Anchors {
+pub struct RuntimeAddresses {
     pub modules: Vec<Module>,
     /// Where the slice header of `runtime.allgs` lies.
     pub allgs: u64,
@@ -152,7 +152,7 @@ impl Image {
     }
 
     /// Finds the list of goroutines, with the offsets that the version has.
-    pub fn anchor(&self, memory: RemoteMemory, layout: &Layout) -> io::Result<Option<Anchors>> {
+    pub fn anchor(&self, memory: RemoteMemory, layout: &Layout) -> io::Result<Option<RuntimeAddresses>> {
         let mut modules = self.modules.clone();
         for module in &mut modules {
             module.complete(&layout.moduledata);
@@ -167,7 +167,7 @@ impl Image {
                 }
             }
         }
-        Ok(best.map(|(allgs, _)| Anchors { modules, allgs }))
+        Ok(best.map(|(allgs, _)| RuntimeAddresses { modules, allgs }))
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_STACK: u64 = 2 << 30;
 
 /// What is looked at of a `g`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct G {
     /// Without the scan bit.
     pub status: u32,
     pub goid: u64,
@@ -37,7 +37,7 @@ pub struct Head {
     pub waiting: u64,
 }
 
-impl Head {
+impl G {
     /// `None` for what cannot be a goroutine.
     fn parse(address: u64, bytes: &[u8], g: &GLayout) -> Option<Self> {
         let own = u64_at(bytes, g.sched_g)?;
@@ -96,7 +96,7 @@ impl Head {
     }
 }
 
-/// Bytes of a `g` that [`Head`] needs.
+/// Bytes of a `g` that [`G`] needs.
 fn head_bytes(g: &GLayout) -> usize {
     let last_words = [
         g.sched_g,
@@ -124,12 +124,12 @@ pub fn read(
     g: &GLayout,
     addresses: &[u64],
     buffer: &mut Vec<u8>,
-    mut done: impl FnMut(usize, Option<Head>),
+    mut done: impl FnMut(usize, Option<G>),
 ) -> io::Result<()> {
     let need = head_bytes(g);
     let pieces: Vec<(u64, usize)> = addresses.iter().map(|&address| (address, need)).collect();
     coalesced::read(memory, &pieces, buffer, |index, bytes| {
         let address = addresses.get(index).copied().unwrap_or(0);
-        done(index, bytes.and_then(|bytes| Head::parse(address, bytes, g)));
+        done(index, bytes.and_then(|bytes| G::parse(address, bytes, g)));
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! An array of strings in its data, found by how it begins; so it fits whatever version it is.
 
-use super::addresses::Anchors;
+use super::addresses::RuntimeAddresses;
 use crate::process::memory::RemoteMemory;
 
 /// Lengths of the first names: none, `GC assist marking`, `IO wait`.
@@ -14,7 +14,7 @@ const CHUNK: u64 = 1 << 20;
 const HEADER_BYTES: u64 = 16;
 
 /// The names by number, or none where the table was not found.
-pub fn find(memory: RemoteMemory, anchors: &Anchors) -> Option<Vec<String>> {
+pub fn find(memory: RemoteMemory, anchors: &RuntimeAddresses) -> Option<Vec<String>> {
     for module in &anchors.modules {
         for range in [&module.data, &module.noptrdata] {
             let mut at = range.start.next_multiple_of(8);

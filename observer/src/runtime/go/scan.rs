@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::io;
 
-use super::g::{self, Head};
+use super::g::{self, G};
 use super::layout::{GLayout, SudogLayout};
 use super::unwind::{self, End, Window};
 use super::{coalesced, status, unwind::Context, waits_on};
@@ -60,7 +60,7 @@ pub struct Now {
 }
 
 #[derive(Debug)]
-pub struct Walker {
+pub struct AllgsScanner {
     memory: RemoteMemory,
     /// System calls do not count as moves since 1.26, so their stacks are read each time.
     counts_syscalls: bool,
@@ -91,12 +91,12 @@ enum Owner {
 /// A goroutine whose stack has to be read.
 struct Pending {
     place: u32,
-    head: Head,
+    head: G,
     pcs: std::ops::Range<usize>,
     end: End,
 }
 
-impl Walker {
+impl AllgsScanner {
     pub fn new(memory: RemoteMemory, minor: u32, reasons: &[String]) -> Self {
         let is_idle = |reason: &str| matches!(reason, "finalizer wait" | "cleanup wait");
         Self {
@@ -250,12 +250,12 @@ impl Walker {
     fn settle(
         &mut self,
         place: u32,
-        head: Head,
+        head: G,
         symbols: &mut GoSymbols,
         registry: &mut Registry,
         now: Now,
         pass: &mut Pass,
-    ) -> Option<Head> {
+    ) -> Option<G> {
         if status::is_dead(head.status) {
             self.vacate(place, registry);
             return None;
@@ -280,7 +280,7 @@ impl Walker {
     }
 
     /// Whether it belongs to the runtime. A finalizer's or cleanup's does while it waits for work.
-    fn is_system(&mut self, head: &Head, symbols: &mut GoSymbols) -> bool {
+    fn is_system(&mut self, head: &G, symbols: &mut GoSymbols) -> bool {
         if self.owners.len() >= MAX_STARTS {
             self.owners.clear();
         }
@@ -311,7 +311,7 @@ impl Walker {
     fn join(
         &mut self,
         place: u32,
-        head: &Head,
+        head: &G,
         stack: &[u64],
         registry: &mut Registry,
         now: Now,
@@ -348,7 +348,7 @@ impl Walker {
     }
 
     /// Notes that what a goroutine waits on is still to be read.
-    fn ask_object(&mut self, place: u32, entry: &Entry, head: &Head) {
+    fn ask_object(&mut self, place: u32, entry: &Entry, head: &G) {
         if entry.object == 0 && head.waiting != 0 && self.unnamed.len() < MAX_OBJECTS {
             self.unnamed.push((place, head.waiting));
         }
@@ -457,7 +457,7 @@ impl Walker {
 }
 
 /// The part of a stack to copy. Empty, and so not walked far, where the registers point elsewhere.
-fn stack_range(head: &Head, window: u64) -> (u64, usize) {
+fn stack_range(head: &G, window: u64) -> (u64, usize) {
     let sp = head.context().sp;
     if sp < head.stack_low || sp >= head.stack_high {
         return (0, 0);
@@ -474,7 +474,7 @@ fn leave(registry: &mut Registry, slot: Slot, ended: bool) {
     }
 }
 
-fn count(registry: &mut Registry, slot: Slot, entry: &Entry, head: &Head, now: Now) {
+fn count(registry: &mut Registry, slot: Slot, entry: &Entry, head: &G, now: Now) {
     let Some(group) = registry.get_mut(slot) else {
         registry.others += 1;
         return;

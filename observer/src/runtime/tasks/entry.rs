@@ -4,7 +4,7 @@
 //! is not read again. 32 bytes a goroutine.
 
 use super::groups::Slot;
-use crate::runtime::go::g::Head;
+use crate::runtime::go::g::G;
 use crate::runtime::go::symbol::mix;
 
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +36,13 @@ impl Default for Entry {
     }
 }
 
-fn fold(head: &Head) -> u32 {
+fn fold(head: &G) -> u32 {
     let context = head.context();
     mix(mix(context.pc) ^ context.sp) as u32
 }
 
 impl Entry {
-    pub fn new(head: &Head, slot: Slot, since: f32) -> Self {
+    pub fn new(head: &G, slot: Slot, since: f32) -> Self {
         Self {
             goid: head.goid,
             object: 0,
@@ -59,7 +59,7 @@ impl Entry {
     ///
     /// The runtime counts how often a goroutine stopped running, modulo 256; together with a stack
     /// pointer and a pc that are the same, that is as good as certain.
-    pub fn is_unmoved(&self, head: &Head) -> bool {
+    pub fn is_unmoved(&self, head: &G) -> bool {
         self.is_same_wait(head)
             && u32::from(self.status) == head.status
             && self.reason == head.reason
@@ -67,7 +67,7 @@ impl Entry {
     }
 
     /// As [`Self::is_unmoved`], but its stack may have been moved elsewhere meanwhile.
-    pub fn is_same_wait(&self, head: &Head) -> bool {
+    pub fn is_same_wait(&self, head: &G) -> bool {
         self.goid == head.goid && self.sequence == head.sequence
     }
 }

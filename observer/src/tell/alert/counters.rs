@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::message::{Notification, What};
+use super::message::{AlertKind, Notification};
 
 #[derive(Debug, Default)]
 pub struct Counters {
-    firing: [AtomicU64; What::ALL.len()],
+    firing: [AtomicU64; AlertKind::ALL.len()],
     receivers: Mutex<BTreeMap<String, Arc<Tally>>>,
 }
 
@@ -34,7 +34,7 @@ pub struct Tally {
 impl Counters {
     /// Alerts that fire, by name.
     pub fn firing(&self) -> BTreeMap<&'static str, u64> {
-        let all = What::ALL.iter().zip(&self.firing);
+        let all = AlertKind::ALL.iter().zip(&self.firing);
         all.map(|(what, firing)| (what.name(), firing.load(Ordering::Relaxed))).collect()
     }
 
@@ -45,7 +45,7 @@ impl Counters {
     }
 
     pub(super) fn set_firing(&self, firing: &[Notification]) {
-        for (what, count) in What::ALL.iter().zip(&self.firing) {
+        for (what, count) in AlertKind::ALL.iter().zip(&self.firing) {
             let now = firing.iter().filter(|told| told.alert == *what).count();
             count.store(now as u64, Ordering::Relaxed);
         }

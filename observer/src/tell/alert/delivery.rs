@@ -135,7 +135,7 @@ impl Delivery {
     }
 }
 
-/// What the thread does next.
+/// AlertKind the thread does next.
 enum Next {
     Tell(Arc<Notification>),
     Resend,

@@ -1,14 +1,15 @@
 //! One notification that has everything: templates are tried on it before they are used.
 
 use super::message::{
-    About, Blamed, Facts, Memory, Notification, Phase, SCHEMA, Times, What, rfc3339, summary, text,
+    AlertKind, CulpritSummary, Facts, Memory, Notification, Phase, SCHEMA, TargetSummary, Times, rfc3339,
+    summary, text,
 };
 use super::rules::Severity;
 
 /// A notification that has everything, for trying templates on.
 pub fn example() -> Notification {
     let times = Times { now: 1_800_000_600.0, started: 1_800_000_000.0, ended: None };
-    let blamed = Blamed {
+    let blamed = CulpritSummary {
         kind: "goroutine",
         wait_reason: "chan send".to_owned(),
         function: "checkout.(*Quoter).fetch".to_owned(),
@@ -26,7 +27,7 @@ pub fn example() -> Notification {
         confidence: 0.98,
     };
     let facts = Facts {
-        target: About {
+        target: TargetSummary {
             name: "checkout".to_owned(),
             pid: 4242,
             exe: "/srv/\"checkout\"".to_owned(),
@@ -53,11 +54,11 @@ pub fn example() -> Notification {
         schema: SCHEMA,
         id: "checkout/leak/00c0ffee00c0ffee".to_owned(),
         phase: Phase::Start,
-        alert: What::Leak,
+        alert: AlertKind::Leak,
         severity: Severity::Warning,
         was: None,
-        summary: summary(What::Leak, Phase::Start, &facts, None),
-        text: text(What::Leak, Phase::Start, &facts, times, &url),
+        summary: summary(AlertKind::Leak, Phase::Start, &facts, None),
+        text: text(AlertKind::Leak, Phase::Start, &facts, times, &url),
         at: rfc3339(times.now),
         started_at: rfc3339(times.started),
         ended_at: None,

@@ -22,13 +22,13 @@ const DEADLOCKS: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum AlertKind {
     Leak,
     Growing,
     Deadlock,
 }
 
-impl What {
+impl AlertKind {
     pub const ALL: [Self; 3] = [Self::Leak, Self::Growing, Self::Deadlock];
 
     pub fn name(self) -> &'static str {
@@ -67,7 +67,7 @@ impl Phase {
     }
 }
 
-/// What is told.
+/// AlertKind is told.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Notification {
     #[schemars(extend("const" = SCHEMA))]
@@ -75,7 +75,7 @@ pub struct Notification {
     /// The same from start to end: `checkout/leak/00c0ffee00c0ffee`.
     pub id: String,
     pub phase: Phase,
-    pub alert: What,
+    pub alert: AlertKind,
     pub severity: Severity,
     /// The severity it had until now, when it has risen.
     #[serde(skip)]
@@ -91,8 +91,8 @@ pub struct Notification {
     /// Unix seconds.
     #[serde(skip)]
     pub times: Times,
-    pub target: About,
-    pub culprit: Option<Blamed>,
+    pub target: TargetSummary,
+    pub culprit: Option<CulpritSummary>,
     pub memory: Memory,
     /// The page about the target; empty where nobody said how it is reached.
     pub url: String,
@@ -107,7 +107,7 @@ pub struct Times {
 
 /// The target.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct About {
+pub struct TargetSummary {
     pub name: String,
     pub pid: u32,
     pub exe: String,
@@ -126,7 +126,7 @@ pub struct About {
 
 /// Who is to blame.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Blamed {
+pub struct CulpritSummary {
     /// `goroutine` or `thread`.
     pub kind: &'static str,
     pub wait_reason: String,
@@ -157,12 +157,12 @@ pub struct Memory {
     pub seconds_to_limit: Option<f64>,
 }
 
-/// What is known of an alert at the moment it was last seen; all that its texts are made from.
+/// AlertKind is known of an alert at the moment it was last seen; all that its texts are made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    pub target: About,
+    pub target: TargetSummary,
     pub memory: Memory,
-    pub culprit: Option<Blamed>,
+    pub culprit: Option<CulpritSummary>,
     /// Circles, or where memory was first touched.
     pub details: Vec<String>,
 }
@@ -175,7 +175,7 @@ impl Facts {
         let container = info.container.clone().unwrap_or_default();
         let place = |name: Option<String>| name.map(|name| escape(&name).into_owned());
         Self {
-            target: About {
+            target: TargetSummary {
                 name: target.name.clone(),
                 pid: info.pid,
                 exe: escape(&info.exe).into_owned(),
@@ -226,11 +226,11 @@ impl Facts {
     }
 }
 
-fn blamed(culprit: &Culprit) -> Blamed {
+fn blamed(culprit: &Culprit) -> CulpritSummary {
     let group = &culprit.group;
     let place = culprit.site.clone().or_else(|| site::place(group)).unwrap_or_default();
     let members = group.count;
-    Blamed {
+    CulpritSummary {
         kind: match group.kind {
             GroupKind::Goroutine => "goroutine",
             GroupKind::Thread => "thread",
@@ -264,10 +264,10 @@ pub fn rfc3339(unix: f64) -> String {
 }
 
 /// The sentence.
-pub fn summary(what: What, phase: Phase, facts: &Facts, reason: Option<&str>) -> String {
+pub fn summary(what: AlertKind, phase: Phase, facts: &Facts, reason: Option<&str>) -> String {
     let name = &facts.target.name;
     let body = match (what, &facts.culprit) {
-        (What::Leak, Some(blamed)) => {
+        (AlertKind::Leak, Some(blamed)) => {
             let at = reason_at(blamed);
             if phase == Phase::End {
                 return format!(
@@ -281,13 +281,15 @@ pub fn summary(what: What, phase: Phase, facts: &Facts, reason: Option<&str>) ->
                 counted(blamed.members, blamed.kind),
             )
         }
-        (What::Leak | What::Growing, _) if phase == Phase::End => format!("{name}: memory no longer grows"),
-        (What::Leak | What::Growing, _) => format!(
+        (AlertKind::Leak | AlertKind::Growing, _) if phase == Phase::End => {
+            format!("{name}: memory no longer grows")
+        }
+        (AlertKind::Leak | AlertKind::Growing, _) => format!(
             "{name} grows {}, and no blocked goroutines or threads account for it",
             bytes_per_second(facts.memory.growth_bytes_per_second).trim_start_matches('+')
         ),
-        (What::Deadlock, _) if phase == Phase::End => format!("{name}: the deadlock is over"),
-        (What::Deadlock, _) => format!(
+        (AlertKind::Deadlock, _) if phase == Phase::End => format!("{name}: the deadlock is over"),
+        (AlertKind::Deadlock, _) => format!(
             "{name} is in deadlock{}",
             facts.details.first().map(|first| format!(": {first}")).unwrap_or_default()
         ),
@@ -297,16 +299,16 @@ pub fn summary(what: What, phase: Phase, facts: &Facts, reason: Option<&str>) ->
     format!("{body}{end}{exited}")
 }
 
-fn reason_at(blamed: &Blamed) -> String {
+fn reason_at(blamed: &CulpritSummary) -> String {
     let waits =
         if blamed.wait_reason.is_empty() { String::new() } else { format!(" in {}", blamed.wait_reason) };
     format!(" blocked{waits} at {}", blamed.site)
 }
 
 /// The lines below it.
-pub fn text(what: What, phase: Phase, facts: &Facts, times: Times, url: &str) -> String {
+pub fn text(what: AlertKind, phase: Phase, facts: &Facts, times: Times, url: &str) -> String {
     let mut lines = Vec::new();
-    if let (What::Leak, Some(blamed)) = (what, &facts.culprit) {
+    if let (AlertKind::Leak, Some(blamed)) = (what, &facts.culprit) {
         if let Some(creator) = &blamed.created_by {
             lines.push(format!("created by {creator}"));
         }
@@ -321,7 +323,7 @@ pub fn text(what: What, phase: Phase, facts: &Facts, times: Times, url: &str) ->
             ));
         }
     }
-    if what != What::Deadlock {
+    if what != AlertKind::Deadlock {
         lines.push(memory(&facts.memory, facts.target.exited));
         lines.extend(facts.details.iter().cloned());
     } else {
@@ -361,7 +363,7 @@ fn memory(memory: &Memory, exited: bool) -> String {
     format!("resident memory {was}{resident}, in use {growth}{limit}{left}")
 }
 
-fn process(target: &About) -> String {
+fn process(target: &TargetSummary) -> String {
     let version = target
         .runtime_version
         .as_deref()

@@ -1,4 +1,4 @@
-//! What may be chosen about alerts. Plain data with defaults that fit most; [`check`] says what is wrong with it.
+//! AlertKind may be chosen about alerts. Plain data with defaults that fit most; [`check`] says what is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -76,11 +76,11 @@ const fn hours(hours: u64) -> Duration {
 pub struct Receiver {
     /// Unique; names it in the log and in the metrics.
     pub name: String,
-    pub to: To,
+    pub to: ReceiverKind,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum To {
+pub enum ReceiverKind {
     /// One JSON document a line, schema `observer.alert/1`.
     Log(Log),
     Webhook(Webhook),
@@ -108,7 +108,7 @@ pub struct Webhook {
     pub give_up_after: Duration,
 }
 
-/// What the body looks like.
+/// AlertKind the body looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Template {
     /// Our own document, `observer.alert/1`.
@@ -197,7 +197,7 @@ pub fn host(url: &str) -> String {
     }
 }
 
-/// What is wrong with the options, if anything.
+/// AlertKind is wrong with the options, if anything.
 pub fn check(options: &Options) -> Result<Silences, AlertError> {
     let rules = &options.rules;
     let share = |name, value: f64| match value {
@@ -236,15 +236,15 @@ pub fn check(options: &Options) -> Result<Silences, AlertError> {
 fn check_receiver(receiver: &Receiver) -> Result<(), AlertError> {
     let name = &receiver.name;
     let (url, headers, timeout) = match &receiver.to {
-        To::Log(_) => return Ok(()),
-        To::Webhook(webhook) => {
+        ReceiverKind::Log(_) => return Ok(()),
+        ReceiverKind::Webhook(webhook) => {
             if let Template::Custom(text) = &webhook.template {
                 template::check(text)
                     .map_err(|what| AlertError::Template { receiver: name.clone(), what })?;
             }
             (&webhook.url, &webhook.headers, webhook.timeout)
         }
-        To::Alertmanager(to) => {
+        ReceiverKind::Alertmanager(to) => {
             if let Some(label) = to.labels.keys().find(|label| !is_label(label)) {
                 return Err(AlertError::Label { receiver: name.clone(), label: label.clone() });
             }

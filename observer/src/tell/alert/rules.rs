@@ -12,7 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::message::{self, Facts, Notification, Phase, SCHEMA, Times, What};
+use super::message::{self, AlertKind, Facts, Notification, Phase, SCHEMA, Times};
 use super::options::Rules;
 use super::silence::Silences;
 use crate::board::TargetState;
@@ -45,7 +45,7 @@ impl Severity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     target: String,
-    what: What,
+    what: AlertKind,
     stack: Option<GroupId>,
 }
 
@@ -61,9 +61,9 @@ enum State {
     Firing { told: f64, told_exit: bool, well_since: Option<f64> },
 }
 
-/// What a look gives.
+/// AlertKind a look gives.
 #[derive(Default)]
-pub struct Look {
+pub struct Evaluation {
     /// To be told now, in order.
     pub events: Vec<Notification>,
     /// Every alert that fires, as it is now.
@@ -75,7 +75,7 @@ pub struct Engine {
     alerts: BTreeMap<Key, Alert>,
 }
 
-/// What is to be said of one target.
+/// AlertKind is to be said of one target.
 struct Judgement<'a> {
     found: BTreeMap<Key, (Facts, Severity)>,
     /// It could be looked at.
@@ -94,8 +94,8 @@ impl Engine {
         rules: &Rules,
         silences: &Silences,
         external_url: &str,
-    ) -> Look {
-        let mut look = Look::default();
+    ) -> Evaluation {
+        let mut look = Evaluation::default();
         for target in targets {
             let judgement = self.judge(now, target, rules, silences);
             self.begin(now, &judgement);
@@ -124,7 +124,7 @@ impl Engine {
         }
         let starting = age(target, now) < rules.startup.as_secs_f64();
         for culprit in &diagnosis.culprits {
-            let key = key(What::Leak, Some(culprit.group.id));
+            let key = key(AlertKind::Leak, Some(culprit.group.id));
             let fires = self.fires(&key);
             let slack = if fires { GOES_ON } else { 1.0 };
             let told = diagnosis.verdict == Verdict::Leak
@@ -142,7 +142,7 @@ impl Engine {
                 found.insert(key, (facts, severity(target, Some(culprit), rules)));
             }
         }
-        let growing = key(What::Growing, None);
+        let growing = key(AlertKind::Growing, None);
         let fires = self.fires(&growing);
         let slack = if fires { GOES_ON } else { 1.0 };
         if diagnosis.verdict == Verdict::Growing
@@ -154,7 +154,7 @@ impl Engine {
         }
         if rules.deadlocks && !diagnosis.deadlocks.is_empty() {
             let facts = Facts::of(target, None).with_deadlocks(&diagnosis.deadlocks);
-            found.insert(key(What::Deadlock, None), (facts, Severity::Critical));
+            found.insert(key(AlertKind::Deadlock, None), (facts, Severity::Critical));
         }
         let well = diagnosis.verdict != Verdict::InsufficientData;
         Judgement { found, seen: true, well, silent, target }
@@ -164,7 +164,7 @@ impl Engine {
         self.alerts.get(key).is_some_and(|alert| matches!(alert.state, State::Firing { .. }))
     }
 
-    /// What was found for the first time.
+    /// AlertKind was found for the first time.
     fn begin(&mut self, now: f64, judgement: &Judgement<'_>) {
         if judgement.silent {
             return;
@@ -172,8 +172,8 @@ impl Engine {
         for (key, (facts, severity)) in &judgement.found {
             let of_target = self.alerts.keys().filter(|known| known.target == key.target);
             if self.alerts.contains_key(key)
-                || of_target.filter(|known| known.what == What::Leak).count() >= LEAKS
-                    && key.what == What::Leak
+                || of_target.filter(|known| known.what == AlertKind::Leak).count() >= LEAKS
+                    && key.what == AlertKind::Leak
             {
                 continue;
             }
@@ -189,7 +189,7 @@ impl Engine {
         mut judgement: Judgement<'_>,
         rules: &Rules,
         external_url: &str,
-        look: &mut Look,
+        look: &mut Evaluation,
     ) {
         let name = judgement.target.name.clone();
         let mut over = Vec::new();
@@ -213,7 +213,7 @@ impl Engine {
                 }
                 State::Pending => {}
                 State::Firing { told, told_exit, well_since } => {
-                    let known = if key.what == What::Deadlock { judgement.seen } else { judgement.well };
+                    let known = if key.what == AlertKind::Deadlock { judgement.seen } else { judgement.well };
                     let known_well = known && !seen;
                     match (known_well, &well_since) {
                         (false, _) => *well_since = None,
@@ -249,7 +249,7 @@ impl Engine {
         now: f64,
         there: &BTreeSet<&str>,
         external_url: &str,
-        look: &mut Look,
+        look: &mut Evaluation,
     ) {
         self.alerts.retain(|key, alert| {
             let stays = there.contains(key.target.as_str());
@@ -315,11 +315,11 @@ fn in_path(name: &str) -> String {
     path
 }
 
-fn waits(what: What, rules: &Rules) -> Duration {
+fn waits(what: AlertKind, rules: &Rules) -> Duration {
     match what {
-        What::Leak => rules.leak_for,
-        What::Growing => rules.growing_for,
-        What::Deadlock => Duration::ZERO,
+        AlertKind::Leak => rules.leak_for,
+        AlertKind::Growing => rules.growing_for,
+        AlertKind::Deadlock => Duration::ZERO,
     }
 }
 

@@ -102,10 +102,11 @@ fn unmarked(text: &str) -> String {
     plain
 }
 
-/// What stands for `{{name}}`; absent when there is no such name.
+/// AlertKind stands for `{{name}}`; absent when there is no such name.
 fn placeholder(name: &str, told: &Notification) -> Option<String> {
-    let blamed =
-        |value: fn(&super::message::Blamed) -> String| told.culprit.as_ref().map(value).unwrap_or_default();
+    let blamed = |value: fn(&super::message::CulpritSummary) -> String| {
+        told.culprit.as_ref().map(value).unwrap_or_default()
+    };
     Some(match name {
         "id" => told.id.clone(),
         "phase" => told.phase.name().to_owned(),

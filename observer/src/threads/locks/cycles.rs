@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Threads that wait for each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Circle {
+pub struct Cycle {
     /// Each waits for the next, the last for the first, which has the lowest number.
     pub threads: Vec<u32>,
     /// Those outside that wait for one of them, at first or at last.
@@ -14,13 +14,13 @@ pub struct Circle {
 enum Mark {
     /// On the walk that is going on, at this place.
     OnWalk(usize),
-    /// It leads to the circle of this number, or to none.
+    /// It leads to the cycle of this number, or to none.
     Leads(Option<usize>),
 }
 
-/// All circles; each thread waits for one other at most.
-pub fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Circle> {
-    let mut circles: Vec<Circle> = Vec::new();
+/// All cycles; each thread waits for one other at most.
+pub fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Cycle> {
+    let mut cycles: Vec<Cycle> = Vec::new();
     let mut marks: HashMap<u32, Mark> = HashMap::with_capacity(waits_for.len());
     for &start in waits_for.keys() {
         let mut walk: Vec<u32> = Vec::new();
@@ -35,10 +35,10 @@ pub fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Circle> {
                         threads.iter().enumerate().min_by_key(|(_, tid)| **tid).map_or(0, |(at, _)| at);
                     threads.rotate_left(lowest);
                     for &tid in &threads {
-                        marks.insert(tid, Mark::Leads(Some(circles.len())));
+                        marks.insert(tid, Mark::Leads(Some(cycles.len())));
                     }
-                    circles.push(Circle { threads, behind: 0 });
-                    break Some(circles.len() - 1);
+                    cycles.push(Cycle { threads, behind: 0 });
+                    break Some(cycles.len() - 1);
                 }
                 None => {}
             }
@@ -49,33 +49,33 @@ pub fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Circle> {
             walk.push(at);
             at = next;
         };
-        if let Some(circle) = leads.and_then(|circle| circles.get_mut(circle)) {
-            circle.behind += walk.len() as u64;
+        if let Some(cycle) = leads.and_then(|cycle| cycles.get_mut(cycle)) {
+            cycle.behind += walk.len() as u64;
         }
         for tid in walk {
             marks.insert(tid, Mark::Leads(leads));
         }
     }
-    circles
+    cycles
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn circles(edges: &[(u32, u32)]) -> Vec<(Vec<u32>, u64)> {
+    fn cycles(edges: &[(u32, u32)]) -> Vec<(Vec<u32>, u64)> {
         let found = find(&edges.iter().copied().collect());
-        found.into_iter().map(|circle| (circle.threads, circle.behind)).collect()
+        found.into_iter().map(|cycle| (cycle.threads, cycle.behind)).collect()
     }
 
     #[test]
     fn finds_each_circle_once_and_counts_who_queues() {
-        assert_eq!(circles(&[]), []);
-        assert_eq!(circles(&[(1, 2), (2, 3), (4, 2)]), []);
-        assert_eq!(circles(&[(5, 5)]), [(vec![5], 0)]);
-        assert_eq!(circles(&[(9, 4), (4, 9), (1, 9), (2, 1), (3, 8)]), [(vec![4, 9], 2)]);
+        assert_eq!(cycles(&[]), []);
+        assert_eq!(cycles(&[(1, 2), (2, 3), (4, 2)]), []);
+        assert_eq!(cycles(&[(5, 5)]), [(vec![5], 0)]);
+        assert_eq!(cycles(&[(9, 4), (4, 9), (1, 9), (2, 1), (3, 8)]), [(vec![4, 9], 2)]);
         assert_eq!(
-            circles(&[(3, 1), (1, 2), (2, 3), (10, 11), (11, 10), (12, 10), (20, 20)]),
+            cycles(&[(3, 1), (1, 2), (2, 3), (10, 11), (11, 10), (12, 10), (20, 20)]),
             [(vec![1, 2, 3], 0), (vec![10, 11], 1), (vec![20], 0)]
         );
     }
@@ -97,13 +97,13 @@ mod tests {
                 Some(at)
             };
             let found = find(&edges);
-            let inside: Vec<u32> = found.iter().flat_map(|circle| circle.threads.iter().copied()).collect();
-            let behind: u64 = found.iter().map(|circle| circle.behind).sum();
+            let inside: Vec<u32> = found.iter().flat_map(|cycle| cycle.threads.iter().copied()).collect();
+            let behind: u64 = found.iter().map(|cycle| cycle.behind).sum();
             let stuck = edges.keys().filter(|tid| follow(**tid).is_some()).count();
             assert_eq!(inside.len() + behind as usize, stuck, "{edges:?}");
-            for circle in &found {
-                for (place, tid) in circle.threads.iter().enumerate() {
-                    assert_eq!(edges[tid], circle.threads[(place + 1) % circle.threads.len()], "{edges:?}");
+            for cycle in &found {
+                for (place, tid) in cycle.threads.iter().enumerate() {
+                    assert_eq!(edges[tid], cycle.threads[(place + 1) % cycle.threads.len()], "{edges:?}");
                 }
             }
         }

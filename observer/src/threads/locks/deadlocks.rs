@@ -1,13 +1,13 @@
 //! Circles of threads, each looked at twice before it is told.
 //!
-//! Reads the words of the circle's locks and where its threads are a second time: 5 ms and some 30 µs a thread, once.
+//! Reads the words of the cycle's locks and where its threads are a second time: 5 ms and some 30 µs a thread, once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::Duration;
 
-use super::cycles::{self, Circle};
-use super::owners::Crowd;
+use super::cycles::{self, Cycle};
+use super::owners::ThreadTable;
 use super::{Owner, lock, procfs, words};
 use crate::process::memory::RemoteMemory;
 use crate::sample::{Deadlock, DeadlockedThread, lose};
@@ -16,14 +16,14 @@ use crate::threads::{ThreadReader, ThreadSample};
 
 /// Deadlocks told in one sample.
 const MAX_DEADLOCKS: usize = 16;
-/// Threads of one circle that are told with their stacks.
+/// Threads of one cycle that are told with their stacks.
 const MAX_TOLD: usize = 32;
 /// Circles of more threads are not followed.
-const MAX_CIRCLE: usize = 4096;
-/// Between two looks at a circle.
+const MAX_CYCLE: usize = 4096;
+/// Between two looks at a cycle.
 const SECOND_LOOK: Duration = Duration::from_millis(5);
 
-/// One thread of a circle, in one wait.
+/// One thread of a cycle, in one wait.
 pub(super) type Link = (u32, u64, u64, u64);
 
 fn link(tid: u32, now: &Tracked) -> Link {
@@ -31,11 +31,11 @@ fn link(tid: u32, now: &Tracked) -> Link {
 }
 
 impl ThreadReader {
-    /// Threads that wait in a circle, each seen twice in the same wait.
+    /// Threads that wait in a cycle, each seen twice in the same wait.
     pub(super) fn deadlocks(
         &mut self,
         sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
+        crowd: &ThreadTable<'_>,
         memory: RemoteMemory,
         at: f64,
         sample: &mut ThreadSample,
@@ -49,39 +49,39 @@ impl ThreadReader {
                 _ => None,
             })
             .collect();
-        let mut circles = cycles::find(&waits_for);
-        let seen = circles.len();
-        circles.retain(|circle| circle.threads.len() <= MAX_CIRCLE);
-        circles.sort_by_key(|circle| std::cmp::Reverse(circle.threads.len() as u64 + circle.behind));
-        circles.truncate(MAX_DEADLOCKS);
-        lose(&mut sample.losses, "deadlocks_left_out", (seen - circles.len()) as u64);
-        let links = |circle: &Circle| -> Vec<Link> {
-            let waits = circle.threads.iter().filter_map(|tid| sleeping.get(tid));
+        let mut cycles = cycles::find(&waits_for);
+        let seen = cycles.len();
+        cycles.retain(|cycle| cycle.threads.len() <= MAX_CYCLE);
+        cycles.sort_by_key(|cycle| std::cmp::Reverse(cycle.threads.len() as u64 + cycle.behind));
+        cycles.truncate(MAX_DEADLOCKS);
+        lose(&mut sample.losses, "deadlocks_left_out", (seen - cycles.len()) as u64);
+        let links = |cycle: &Cycle| -> Vec<Link> {
+            let waits = cycle.threads.iter().filter_map(|tid| sleeping.get(tid));
             waits.map(|sleeper| link(sleeper.tid, &sleeper.now)).collect()
         };
-        let known = |circle: &Circle| self.remembered.confirmed.contains(&links(circle));
-        if circles.iter().any(|circle| !known(circle)) {
+        let known = |cycle: &Cycle| self.remembered.confirmed.contains(&links(cycle));
+        if cycles.iter().any(|cycle| !known(cycle)) {
             thread::sleep(SECOND_LOOK);
-            circles.retain(|circle| known(circle) || self.still_waits(circle, sleeping, crowd, memory));
+            cycles.retain(|cycle| known(cycle) || self.still_waits(cycle, sleeping, crowd, memory));
         }
-        let told = circles.iter().map(|circle| self.tell(circle, sleeping, crowd, at)).collect();
-        self.remembered.confirmed = circles.iter().map(links).collect();
+        let told = cycles.iter().map(|cycle| self.tell(cycle, sleeping, crowd, at)).collect();
+        self.remembered.confirmed = cycles.iter().map(links).collect();
         told
     }
 
-    /// Whether all threads of a circle still are in the same waits for the same owners, and did not run meanwhile.
+    /// Whether all threads of a cycle still are in the same waits for the same owners, and did not run meanwhile.
     fn still_waits(
         &self,
-        circle: &Circle,
+        cycle: &Cycle,
         sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
+        crowd: &ThreadTable<'_>,
         memory: RemoteMemory,
     ) -> bool {
         let sleepers: Vec<&Sleeper> =
-            circle.threads.iter().filter_map(|tid| sleeping.get(tid).copied()).collect();
+            cycle.threads.iter().filter_map(|tid| sleeping.get(tid).copied()).collect();
         let addresses: Vec<u64> = sleepers.iter().map(|sleeper| sleeper.now.wait.address).collect();
         let Ok(words) = words::read(memory, &addresses) else { return false };
-        sleepers.len() == circle.threads.len()
+        sleepers.len() == cycle.threads.len()
             && sleepers.iter().all(|sleeper| {
                 let now = &sleeper.now;
                 let again = words
@@ -93,13 +93,13 @@ impl ThreadReader {
 
     fn tell(
         &self,
-        circle: &Circle,
+        cycle: &Cycle,
         sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
+        crowd: &ThreadTable<'_>,
         at: f64,
     ) -> Deadlock {
-        let next = circle.threads.iter().cycle().skip(1);
-        let threads = circle.threads.iter().zip(next).take(MAX_TOLD).filter_map(|(&tid, &held_by)| {
+        let next = cycle.threads.iter().cycle().skip(1);
+        let threads = cycle.threads.iter().zip(next).take(MAX_TOLD).filter_map(|(&tid, &held_by)| {
             let sleeper = sleeping.get(&tid)?;
             let number = crowd.number(tid);
             Some(DeadlockedThread {
@@ -118,8 +118,8 @@ impl ThreadReader {
         Deadlock {
             description: String::new(),
             threads: threads.collect(),
-            length: circle.threads.len() as u64,
-            also_waiting: circle.behind,
+            length: cycle.threads.len() as u64,
+            also_waiting: cycle.behind,
         }
     }
 }

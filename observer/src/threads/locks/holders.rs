@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::owners::{self, Crowd, Person, State};
+use super::owners::{self, State, ThreadId, ThreadTable};
 use super::{Owner, procfs};
 use crate::sample::{Frame, Holder};
 use crate::symbol;
 use crate::threads::tracked::Sleeper;
-use crate::threads::{ThreadReader, Visit};
+use crate::threads::{BlockedThread, ThreadReader};
 use crate::unwind::{End, Registers};
 
 /// Owners told of in one sample, those that most wait for.
@@ -22,7 +22,7 @@ impl ThreadReader {
         &mut self,
         sleepers: &[Sleeper],
         sleeping: &HashMap<u32, &Sleeper>,
-        crowd: &Crowd<'_>,
+        crowd: &ThreadTable<'_>,
     ) -> HashMap<Owner, Holder> {
         let mut waiters: HashMap<Owner, u64> = HashMap::new();
         for lock in sleepers.iter().filter_map(|sleeper| sleeper.lock) {
@@ -63,7 +63,7 @@ impl ThreadReader {
         holders
     }
 
-    fn sleeping_holder(&self, sleeper: &Sleeper, crowd: &Crowd<'_>) -> Holder {
+    fn sleeping_holder(&self, sleeper: &Sleeper, crowd: &ThreadTable<'_>) -> Holder {
         Holder {
             tid: sleeper.tid,
             name: crowd.name(sleeper.tid),
@@ -79,7 +79,7 @@ impl ThreadReader {
     }
 
     /// The stack of an owner that is in no group: asleep elsewhere, or running.
-    fn stack_of(&mut self, tid: u32, person: &Person, mapped: &mut bool) -> Arc<[Frame]> {
+    fn stack_of(&mut self, tid: u32, person: &ThreadId, mapped: &mut bool) -> Arc<[Frame]> {
         if let Some((before, frames)) = self.remembered.stacks.get(&tid)
             && before == person
             && person.state != State::Running
@@ -94,7 +94,8 @@ impl ThreadReader {
         }
         let Registers { ip, sp, bp, lr } = registers;
         let mut stack = self.unwinder.unwind(&registers);
-        let stays = procfs::still_there(self.pid, &Visit { tid, ip, sp, bp, lr, ..Visit::default() });
+        let stays =
+            procfs::still_there(self.pid, &BlockedThread { tid, ip, sp, bp, lr, ..BlockedThread::default() });
         if person.state == State::Running && (stack.end != End::Root || stack.guessed) {
             // It was there when it last entered the kernel; what lies on its stack has changed since.
             stack.addresses.truncate(1);
@@ -105,7 +106,7 @@ impl ThreadReader {
     }
 }
 
-fn other_holder(tid: u32, person: Person, frames: Arc<[Frame]>) -> Holder {
+fn other_holder(tid: u32, person: ThreadId, frames: Arc<[Frame]>) -> Holder {
     let state = match person.state {
         State::Running => "running",
         State::Sleeping => "sleeping",

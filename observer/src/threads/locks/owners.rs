@@ -14,7 +14,7 @@ use crate::process::status;
 use crate::unwind::Registers;
 
 /// The threads of the target at one moment.
-pub struct Crowd<'a> {
+pub struct ThreadTable<'a> {
     pid: u32,
     census: Option<&'a [ThreadRecord]>,
     /// Records by the number in the target's namespace.
@@ -27,7 +27,7 @@ pub struct Crowd<'a> {
 
 /// One of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Person {
+pub struct ThreadId {
     pub name: String,
     pub state: State,
     /// The call it sleeps in.
@@ -48,7 +48,7 @@ pub enum State {
     Ended,
 }
 
-impl<'a> Crowd<'a> {
+impl<'a> ThreadTable<'a> {
     pub fn new(pid: u32, census: Option<&'a [ThreadRecord]>) -> Self {
         let all = || census.unwrap_or_default().iter().enumerate();
         let translated = (census.is_none() && is_elsewhere(pid)).then(|| translate(pid));
@@ -95,7 +95,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    pub fn person(&self, tid: u32) -> Option<Person> {
+    pub fn person(&self, tid: u32) -> Option<ThreadId> {
         match self.census {
             Some(records) => records.get(*self.records.get(&tid)?).map(of_record),
             None => of_files(self.pid, tid),
@@ -119,8 +119,8 @@ pub fn anywhere(tid: u32) -> Option<(u32, String)> {
     Some((process, procfs::name(process, tid).unwrap_or_default()))
 }
 
-fn of_record(record: &ThreadRecord) -> Person {
-    Person {
+fn of_record(record: &ThreadRecord) -> ThreadId {
+    ThreadId {
         name: record.comm.clone(),
         state: match record.state {
             0 => State::Running,
@@ -139,7 +139,7 @@ fn of_record(record: &ThreadRecord) -> Person {
     }
 }
 
-fn of_files(pid: u32, tid: u32) -> Option<Person> {
+fn of_files(pid: u32, tid: u32) -> Option<ThreadId> {
     let at = procfs::look(pid, tid)?;
     let state = match at.state {
         b'R' => State::Running,
@@ -148,7 +148,7 @@ fn of_files(pid: u32, tid: u32) -> Option<Person> {
         _ => State::Sleeping,
     };
     let call = at.call.filter(|_| state == State::Sleeping);
-    Some(Person {
+    Some(ThreadId {
         name: procfs::name(pid, tid).unwrap_or_default(),
         state,
         syscall: call.as_ref().map(|call| call.number),
@@ -193,7 +193,7 @@ mod tests {
             ..ThreadRecord::default()
         };
         let records = [record(500, 1), record(501, 7)];
-        let crowd = Crowd::new(500, Some(&records));
+        let crowd = ThreadTable::new(500, Some(&records));
         assert_eq!((crowd.find(7), crowd.find(501), crowd.number(501)), (Some(501), None, 7));
         assert_eq!((crowd.name(501), crowd.shares_numbers()), ("t501".to_owned(), false));
         assert_eq!(crowd.person(500).map(|person| person.state), Some(State::Running));
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn without_a_census_files_tell() {
         let pid = std::process::id();
-        let crowd = Crowd::new(pid, None);
+        let crowd = ThreadTable::new(pid, None);
         assert_eq!((crowd.find(pid), crowd.find(u32::MAX)), (Some(pid), None));
         assert!(crowd.person(pid).is_some_and(|person| !person.name.is_empty()));
         assert_eq!(anywhere(pid).map(|(process, _)| process), Some(pid));

@@ -22,7 +22,7 @@ use crate::process::Target;
 use crate::process::identity::{IdentityError, Life};
 use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
 
-use crate::runtime::Goroutines;
+use crate::runtime::Runtimes;
 use crate::runtime::retention::RetentionSchedule;
 use native::Native;
 
@@ -66,7 +66,7 @@ pub struct Observer {
     kernel: KernelSource,
     first_page_faults: u64,
     process: ProcessReader,
-    goroutines: Goroutines,
+    runtimes: Runtimes,
     heap: RetentionSchedule,
     native: Native,
 }
@@ -76,14 +76,15 @@ impl Observer {
     pub fn attach(pid: u32, options: &Options, kernel: KernelSource) -> Result<Self> {
         let target = Target::open(pid)?;
         let mut info = target.info();
-        let goroutines = Goroutines::open(pid, &mut info);
+        let runtimes = Runtimes::open(pid, &mut info);
         let process = ProcessReader::open(pid)
             .map_err(|error| gone_or(pid, error.into()))
             .with_context(|| format!("reading the memory figures of pid {pid}"))?;
-        // A moment of a Go program seldom needs the kernel, and loading it costs more than the moment itself.
-        let unneeded = goroutines.is_go() && !options.growth;
+        // A moment of a program whose threads carry tasks seldom needs the kernel, and loading it costs more than the
+        // moment itself.
+        let unneeded = runtimes.code().parks_carriers && !options.growth;
         let now = if unneeded { &KernelSource::Off } else { &kernel };
-        let native = Native::open(pid, options, now, &goroutines);
+        let native = Native::open(pid, options, now, &runtimes);
         let first_page_faults = target.page_faults();
         Ok(Self {
             target,
@@ -94,7 +95,7 @@ impl Observer {
             options: *options,
             kernel,
             process,
-            goroutines,
+            runtimes,
             heap: RetentionSchedule::default(),
             native,
         })
@@ -134,7 +135,7 @@ impl Observer {
     pub fn sample(&mut self) -> Result<Sample, Exited> {
         self.follow_life()?;
         let mut sample = self.measure()?;
-        self.heap.refresh(&mut self.goroutines, &sample);
+        self.heap.refresh(&mut self.runtimes, &sample);
         self.heap.apply(&mut sample.groups);
         Ok(sample)
     }
@@ -143,7 +144,7 @@ impl Observer {
     pub fn last_sample(&mut self) -> Result<Sample, Exited> {
         self.follow_life()?;
         let mut sample = self.measure()?;
-        self.heap.refresh_now(&mut self.goroutines, &sample);
+        self.heap.refresh_now(&mut self.runtimes, &sample);
         self.heap.apply(&mut sample.groups);
         Ok(sample)
     }
@@ -156,12 +157,12 @@ impl Observer {
         let has_threads = sample.groups.iter().any(|group| group.kind == GroupKind::Thread);
         if !matches!(self.kernel, KernelSource::Off) && !self.native.uses_kernel() && has_threads {
             // Threads that C code blocks: their stacks need registers that /proc does not give.
-            self.native = Native::open(pid, &self.options, &self.kernel, &self.goroutines);
+            self.native = Native::open(pid, &self.options, &self.kernel, &self.runtimes);
             sample = self.measure().with_context(failed)?;
         }
         let cheap = sample.totals.goroutines.unwrap_or(0) <= FOLLOWED_IN_SNAPSHOT;
         let followed = (self.options.retained || cheap)
-            && self.heap.measure_largest(&mut self.goroutines, &sample, self.options.retained);
+            && self.heap.measure_largest(&mut self.runtimes, &sample, self.options.retained);
         if followed {
             self.heap.apply(&mut sample.groups);
         } else {
@@ -176,7 +177,7 @@ impl Observer {
         let at_seconds = started.duration_since(self.began).as_secs_f64();
         let mut sample = Sample { at_seconds, generation: self.generation, ..Sample::default() };
         sample.memory = self.process.memory().map_err(|_| Exited)?;
-        self.goroutines.sample_into(&mut sample)?;
+        self.runtimes.sample_into(&mut sample)?;
         self.native.sample_into(&mut sample)?;
         locks::tell(&mut sample);
         if let Some(growth) = &mut sample.growth {
@@ -207,11 +208,10 @@ impl Observer {
         std::thread::sleep(Duration::from_millis(50));
         self.target.adopt();
         self.info = self.target.info();
-        self.goroutines = Goroutines::open(pid, &mut self.info);
+        self.runtimes = Runtimes::open(pid, &mut self.info);
         self.process = ProcessReader::open(pid)?;
         self.native.leave();
-        self.native = Native::open(pid, &self.options, &self.kernel, &self.goroutines);
-        self.heap.forget();
+        self.native = Native::open(pid, &self.options, &self.kernel, &self.runtimes);
         self.first_page_faults = self.target.page_faults();
         self.generation += 1;
         Ok(())

@@ -1,5 +1,6 @@
 //! Who is observed: found, identified, and read from with bounds.
 
+pub mod code;
 pub mod container;
 pub mod find;
 pub mod identity;

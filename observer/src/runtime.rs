@@ -1,7 +1,11 @@
-//! The goroutine side of a target: a reader where the target is a Go program, a reason where it cannot be read.
+//! The language runtimes of a process: what each tells of its tasks, its heap and its code.
+//!
+//! A runtime is a folder here with an `open` in [`RUNTIMES`]; nobody else knows its name. A process is asked for all
+//! of them in order and may hold several. Reads the target's memory through the folders; costs what they cost.
 
 pub mod detect;
 pub mod go;
+pub mod interface;
 pub mod retention;
 pub mod tasks;
 
@@ -9,109 +13,111 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::process::Exited;
-use crate::sample::{Degraded, GroupId, Retained, Runtime, Sample, TargetInfo};
-use go::retain::RetainBudget;
-use go::symbol::GoSymbols;
-use go::{GoError, GoReader};
+use crate::process::code::RuntimeCode;
+use crate::sample::{GroupId, GroupKind, Retained, Sample, TargetInfo, lose};
+use crate::symbol::Symbolizer;
+use interface::{Open, Refused, Runtime, RuntimeError};
+use retention::KeepsHeap;
 
-pub enum Goroutines {
-    Read(Box<GoReader>),
-    /// A Go program that cannot be read, and why.
-    Refused(Degraded),
-    NotGo,
+/// The runtimes whose tasks are read, in the order in which a process is asked for them, with the name that people
+/// write.
+const RUNTIMES: &[(&str, Open)] = &[("Go", go::open)];
+
+/// All runtimes of one process image.
+#[derive(Default)]
+pub struct Runtimes {
+    readers: Vec<Box<dyn Runtime>>,
+    refused: Vec<Refused>,
 }
 
-impl Goroutines {
-    /// Looks for a Go runtime in `pid`, and notes in `info` which runtime it has.
+impl Runtimes {
+    /// Asks `pid` for each runtime, and notes the first that it has in `info`.
     pub fn open(pid: u32, info: &mut TargetInfo) -> Self {
-        match GoReader::open(pid) {
-            Ok(reader) => {
-                info.runtime = Runtime {
-                    name: "go".to_owned(),
-                    version: Some(reader.version().to_owned()),
-                    stripped: reader.stripped(),
-                };
-                Self::Read(Box::new(reader))
-            }
-            Err(GoError::NotGo { .. }) => {
-                info.runtime = detect::of(pid);
-                Self::NotGo
-            }
-            Err(error) => {
-                if let GoError::Unsupported { version, .. } = &error {
-                    info.runtime =
-                        Runtime { name: "go".to_owned(), version: Some(version.clone()), stripped: false };
-                }
-                Self::Refused(unreadable(&error))
+        let mut runtimes = Self::default();
+        for (_, open) in RUNTIMES {
+            match open(pid) {
+                Ok(reader) => runtimes.readers.extend(reader),
+                Err(refused) => runtimes.refused.push(*refused),
             }
         }
-    }
-
-    pub fn is_go(&self) -> bool {
-        !matches!(self, Self::NotGo)
-    }
-
-    /// Names Go code, where the target has some that can be read.
-    pub fn symbols(&self) -> Option<GoSymbols> {
-        match self {
-            Self::Read(reader) => Some(reader.symbols()),
-            Self::Refused(_) | Self::NotGo => None,
+        let known = runtimes.readers.first().map(|reader| reader.info());
+        let refused = || runtimes.refused.iter().find_map(|refused| refused.info.clone());
+        if let Some(runtime) = known.or_else(refused) {
+            info.runtime = runtime;
+        } else if runtimes.refused.is_empty() {
+            info.runtime = detect::of(pid);
         }
+        runtimes
     }
 
-    /// Fills in groups, totals and the Go part of the memory.
+    /// The names of all runtimes that are looked for.
+    pub fn names() -> Vec<&'static str> {
+        RUNTIMES.iter().map(|(name, _)| *name).collect()
+    }
+
+    pub fn readers(&mut self) -> &mut [Box<dyn Runtime>] {
+        &mut self.readers
+    }
+
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// Fills in groups, totals and the runtimes' part of the memory.
     pub fn sample_into(&mut self, sample: &mut Sample) -> Result<(), Exited> {
-        let reader = match self {
-            Self::Read(reader) => reader,
-            Self::Refused(degraded) => {
-                sample.degraded.push(degraded.clone());
-                return Ok(());
+        sample.degraded.extend(self.refused.iter().map(|refused| refused.degraded.clone()));
+        for reader in &mut self.readers {
+            match reader.tasks(sample.at_seconds) {
+                Ok(tasks) => {
+                    sample.groups.extend(tasks.groups);
+                    *sample.totals.goroutines.get_or_insert_default() += tasks.alive;
+                    sample.totals.groups += tasks.groups_total;
+                    sample.totals.members_left_out += tasks.members_left_out;
+                    for (name, lost) in tasks.losses {
+                        lose(&mut sample.losses, &name, lost);
+                    }
+                    sample.degraded.extend(tasks.degraded);
+                }
+                Err(RuntimeError::Exited) => return Err(Exited),
+                Err(RuntimeError::Unreadable(degraded)) => sample.degraded.push(degraded),
             }
-            Self::NotGo => return Ok(()),
-        };
-        match reader.sample(sample.at_seconds) {
-            Ok(read) => {
-                sample.groups.extend(read.groups);
-                sample.totals.goroutines = Some(read.goroutines);
-                sample.totals.groups += read.groups_total;
-                sample.totals.members_left_out += read.members_left_out;
-                sample.losses.extend(read.losses);
-                sample.degraded.extend(read.degraded);
+            match reader.heap() {
+                Ok(heap) => sample.memory.go = sample.memory.go.take().or(heap),
+                Err(RuntimeError::Exited) => return Err(Exited),
+                Err(RuntimeError::Unreadable(degraded)) => sample.degraded.push(degraded),
             }
-            Err(GoError::Exited { .. }) => return Err(Exited),
-            Err(error) => sample.degraded.push(unreadable(&error)),
-        }
-        match reader.memory() {
-            Ok(memory) => sample.memory.go = Some(memory),
-            Err(GoError::Exited { .. }) => return Err(Exited),
-            Err(error) => sample.degraded.push(go_heap(&error)),
         }
         Ok(())
     }
 
-    /// What members of `groups` keep on the heap.
-    pub fn retained(&mut self, groups: &[GroupId], time: Duration) -> BTreeMap<GroupId, Retained> {
-        match self {
-            Self::Read(reader) => reader.retained(groups, RetainBudget { time, ..RetainBudget::default() }),
-            Self::Refused(_) | Self::NotGo => BTreeMap::new(),
-        }
+    /// Name the runtimes' code in stacks that others walked, those first that come first.
+    pub fn symbolizers(&self) -> Vec<Box<dyn Symbolizer>> {
+        self.readers.iter().filter_map(|reader| reader.symbolizer()).collect()
+    }
+
+    /// The code of all of them, also of those that cannot be read.
+    pub fn code(&self) -> RuntimeCode {
+        let read = self.readers.iter().map(|reader| reader.code());
+        let refused = self.refused.iter().map(|refused| refused.code.clone());
+        read.chain(refused).reduce(RuntimeCode::and).unwrap_or_default()
     }
 }
 
-pub fn unreadable(error: &GoError) -> Degraded {
-    let remedy = match error {
-        GoError::Unsupported { .. } => {
-            "use a newer observer, or build the program with its DWARF (without -ldflags=-w)"
-        }
-        _ => "run `observer doctor PID`, and report it with what that prints",
-    };
-    Degraded { feature: "goroutines".to_owned(), reason: error.to_string(), remedy: remedy.to_owned() }
-}
+impl KeepsHeap for Runtimes {
+    fn has(&self, kind: GroupKind) -> bool {
+        self.readers.iter().any(|reader| reader.kind() == kind)
+    }
 
-pub fn go_heap(error: &GoError) -> Degraded {
-    Degraded {
-        feature: "go_heap".to_owned(),
-        reason: error.to_string(),
-        remedy: "heap and stack bytes come from the resident size alone".to_owned(),
+    fn retained(&mut self, groups: &[(GroupKind, GroupId)], time: Duration) -> BTreeMap<GroupId, Retained> {
+        let mut found = BTreeMap::new();
+        for reader in &mut self.readers {
+            let kind = reader.kind();
+            let own: Vec<GroupId> =
+                groups.iter().filter(|group| group.0 == kind).map(|group| group.1).collect();
+            if !own.is_empty() {
+                found.extend(reader.retained(&own, time));
+            }
+        }
+        found
     }
 }

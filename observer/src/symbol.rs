@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::sample::Frame;
 
+pub mod address_hash;
 pub mod cache;
 
 pub mod native;

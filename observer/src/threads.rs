@@ -5,10 +5,7 @@
 //! hash lookup, a new one some 10 µs, a new place in the code its symbolization.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -16,6 +13,7 @@ use thiserror::Error;
 use crate::kernel::census::ThreadRecord;
 use crate::memory::pagemap::Pagemap;
 use crate::memory::smaps::Smaps;
+use crate::process::code::RuntimeCode;
 use crate::process::maps::Mapping;
 use crate::sample::{Deadlock, Degraded, Frame, Group, GroupId, Losses, lose};
 use crate::symbol::Symbolizer;
@@ -26,12 +24,14 @@ pub mod futex;
 mod locks;
 mod members;
 mod naming;
+mod parking;
 pub mod procfs;
 mod stacks;
 pub mod syscall;
 mod tracked;
 
 use crate::unwind::Unwinder;
+use parking::Parking;
 use stacks::tell_of_cut_stacks;
 use tracked::{Sleeper, Tracked};
 
@@ -95,15 +95,6 @@ impl BlockedThread {
     }
 }
 
-/// What the reader must know about the target.
-#[derive(Clone, Debug, Default)]
-pub struct ThreadOptions {
-    /// The executable is a Go program: threads that wait inside its Go code are idle, whatever their stack says.
-    pub go: bool,
-    /// Where that code lies; empty where it is not known: then all of the executable counts as such.
-    pub go_text: Vec<Range<u64>>,
-}
-
 /// The threads of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadSample {
@@ -111,8 +102,8 @@ pub struct ThreadSample {
     pub groups: Vec<Group>,
     /// All threads of the process.
     pub threads: u64,
-    /// Threads of the Go scheduler that wait for work: in no group.
-    pub idle_runtime_threads: u64,
+    /// Threads of runtimes that wait for a task: in no group.
+    pub idle_carriers: u64,
     pub groups_total: u64,
     pub members_left_out: u64,
     pub deadlocks: Vec<Deadlock>,
@@ -126,9 +117,8 @@ pub struct ThreadReader {
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
     maps: Vec<Mapping>,
-    /// Path and inode of the executable of a Go program.
-    go_file: Option<(String, u64)>,
-    go_text: Vec<Range<u64>>,
+    /// Where threads that carry no task of a runtime sleep.
+    parking: Parking,
     /// Tells how much of a stack is there; where it may not be read, `smaps` does.
     pagemap: Option<Pagemap>,
     smaps: Smaps,
@@ -147,17 +137,13 @@ type StackKey = (&'static str, Box<[u64]>);
 
 impl ThreadReader {
     /// Prepares to read a process; nothing is read of it yet. `symbolizer` is asked for each new place in its code.
-    pub fn open(pid: u32, options: &ThreadOptions, symbolizer: Box<dyn Symbolizer>) -> Self {
-        let exe = format!("/proc/{pid}/exe");
-        let path = || fs::read_link(&exe).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-        let go_file = options.go.then(|| (path(), fs::metadata(&exe).map_or(0, |file| file.ino())));
+    pub fn open(pid: u32, code: &RuntimeCode, symbolizer: Box<dyn Symbolizer>) -> Self {
         Self {
             pid,
             symbolizer,
-            unwinder: Box::new(crate::unwind::dwarf::CallFrames::with_go(pid, options.go_text.clone())),
+            unwinder: Box::new(crate::unwind::dwarf::CallFrames::beside(pid, code)),
             maps: Vec::new(),
-            go_file,
-            go_text: options.go_text.clone(),
+            parking: Parking::of(pid, code),
             pagemap: Pagemap::open(pid).ok(),
             smaps: Smaps::new(pid),
             threads: HashMap::new(),
@@ -272,8 +258,8 @@ impl ThreadReader {
         if !moved.is_empty() {
             self.remap();
             moved.retain(|(visit, ..)| {
-                let idle = self.is_go_code(visit.ip);
-                sample.idle_runtime_threads += u64::from(idle);
+                let idle = self.parking.holds(visit.ip, &self.maps);
+                sample.idle_carriers += u64::from(idle);
                 !idle
             });
             let over = moved.len().saturating_sub(MAX_NEW_STACKS);

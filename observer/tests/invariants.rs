@@ -84,7 +84,10 @@ fn none(wrong: &[String]) {
 fn diagnose_knows_only_samples() {
     none(&wrong_imports(
         "diagnose",
-        &["kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "tell", "command", "observe"],
+        &[
+            "kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "tell", "command",
+            "observe",
+        ],
     ));
 }
 
@@ -115,7 +118,10 @@ fn diagnose_does_no_io_and_reads_no_clock() {
 
 #[test]
 fn tell_never_looks_behind_the_diagnosis() {
-    none(&wrong_imports("tell", &["kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "command", "observe"]));
+    none(&wrong_imports(
+        "tell",
+        &["kernel", "process", "runtime", "threads", "memory", "unwind", "symbol", "command", "observe"],
+    ));
 }
 
 #[test]

@@ -9,8 +9,9 @@ mod go_programs;
 use std::collections::BTreeMap;
 
 use go_programs::{Build, Program, Running, toolchains};
+use observer::runtime::go::GoReader;
 use observer::runtime::go::retain::RetainBudget;
-use observer::runtime::go::{GoReader, GoSample};
+use observer::runtime::interface::Tasks;
 use observer::sample::{GroupId, Retained};
 
 const MEMBERS: u64 = 400;
@@ -48,7 +49,7 @@ fn start(program: &Program) -> Holders {
 }
 
 /// The group whose members block in `holdName`.
-fn id_of(sample: &GoSample, name: &str) -> GroupId {
+fn id_of(sample: &Tasks, name: &str) -> GroupId {
     let capital: String = name[..1].to_uppercase() + &name[1..];
     let function = format!("main.hold{capital}");
     let mut groups =

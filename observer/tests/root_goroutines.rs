@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use go_programs::{Build, Program, toolchains};
-use observer::runtime::go::{GoError, GoReader, GoSample};
+use observer::runtime::go::{GoError, GoReader};
+use observer::runtime::interface::Tasks;
 use observer::sample::Group;
 
 /// What a dump and a sample must agree on about a goroutine.
@@ -78,7 +79,7 @@ fn shape_of(group: &Group) -> Shape {
 }
 
 /// Goroutines of the dump that the sample has too, and all of them; what differs is printed.
-fn agreement(sample: &GoSample, dump: &BTreeMap<Shape, u64>) -> (u64, u64) {
+fn agreement(sample: &Tasks, dump: &BTreeMap<Shape, u64>) -> (u64, u64) {
     let mut seen: BTreeMap<Shape, u64> = BTreeMap::new();
     for group in &sample.groups {
         *seen.entry(shape_of(group)).or_default() += group.count;
@@ -114,7 +115,7 @@ fn check_shapes(go: &Path, build: Build) {
     let mut reader = GoReader::open(running.pid()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let sample = reader.sample(0.0).unwrap();
     let (agree, all) = agreement(&sample, &dump);
-    eprintln!("{what}: {agree} of {all} agree; {} goroutines, losses {:?}", sample.goroutines, sample.losses);
+    eprintln!("{what}: {agree} of {all} agree; {} goroutines, losses {:?}", sample.alive, sample.losses);
     assert!(all > 2000, "{what}: only {all} goroutines");
     assert!(agree as f64 >= 0.999 * all as f64, "{what}: {agree} of {all} goroutines agree");
     assert_eq!(sample.members_left_out, 0);
@@ -132,12 +133,12 @@ fn check_shapes(go: &Path, build: Build) {
     }
     // Another reader names the groups the same.
     let other = GoReader::open(running.pid()).unwrap().sample(0.0).unwrap();
-    let ids = |sample: &GoSample| sample.groups.iter().map(|group| group.id).collect::<Vec<_>>();
+    let ids = |sample: &Tasks| sample.groups.iter().map(|group| group.id).collect::<Vec<_>>();
     assert_eq!(ids(&other), ids(&sample));
 }
 
 /// Channels with their types, and since 1.26 locks.
-fn check_objects(sample: &GoSample, what: &str) {
+fn check_objects(sample: &Tasks, what: &str) {
     let find = |reason: &str, kind: &str, element: Option<&str>| {
         sample
             .groups
@@ -186,7 +187,7 @@ fn root_goroutines_that_come_and_go_do_not_disturb_those_that_stay() {
             moved += sample.groups.iter().map(|group| group.joined + group.left + group.moved).sum::<u64>();
             let members: u64 = sample.groups.iter().map(|group| group.count).sum();
             let torn = sample.losses.get("torn_reads").copied().unwrap_or(0);
-            assert_eq!(sample.goroutines, members + sample.members_left_out + torn);
+            assert_eq!(sample.alive, members + sample.members_left_out + torn);
             assert!(!sample.losses.contains_key("invalid_goroutines"), "{:?}", sample.losses);
         }
         assert!(moved > 0, "nothing came or went");
@@ -242,7 +243,7 @@ fn root_a_process_that_exits_while_it_is_read_ends_with_exited() {
     });
     let error = loop {
         match reader.sample(0.0) {
-            Ok(sample) => assert!(sample.goroutines > 0),
+            Ok(sample) => assert!(sample.alive > 0),
             Err(error) => break error,
         }
     };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::pagemap::{Pagemap, page_bytes};
 use super::smaps::Smaps;
 use crate::kernel::Fault;
+use crate::process::code::RuntimeCode;
 use crate::process::maps::{self, Mapping};
 use crate::process::memory::huge::HUGE_BYTES;
 use crate::sample::group_id;
@@ -99,8 +100,7 @@ pub struct GrowthSites {
 /// Follows the pages of one process image.
 pub struct GrowthReader {
     pid: u32,
-    /// A Go program: its heap is one kind of mapping.
-    go: bool,
+    code: RuntimeCode,
     symbolizer: Box<dyn Symbolizer>,
     unwinder: Box<dyn Unwinder>,
     survivors: Survivors,
@@ -143,7 +143,7 @@ struct Place {
 impl GrowthReader {
     pub fn open(
         pid: u32,
-        go: bool,
+        code: &RuntimeCode,
         symbolizer: Box<dyn Symbolizer>,
         unwinder: Box<dyn Unwinder>,
     ) -> io::Result<Self> {
@@ -151,19 +151,19 @@ impl GrowthReader {
             Ok(pagemap) => pagemap,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let by_mapping =
-                    Self::new(pid, go, symbolizer, unwinder, Survivors::ByMapping(Smaps::new(pid)));
+                    Self::new(pid, code, symbolizer, unwinder, Survivors::ByMapping(Smaps::new(pid)));
                 return Ok(Self { coarse: Some(error), ..by_mapping });
             }
             Err(error) => return Err(error),
         };
         let huge = Some(Pagemap::open(pid)?);
         let by_page = Survivors::by_page(move |pages| pagemap.are_resident(pages));
-        Ok(Self { huge, ..Self::new(pid, go, symbolizer, unwinder, by_page) })
+        Ok(Self { huge, ..Self::new(pid, code, symbolizer, unwinder, by_page) })
     }
 
     fn new(
         pid: u32,
-        go: bool,
+        code: &RuntimeCode,
         symbolizer: Box<dyn Symbolizer>,
         unwinder: Box<dyn Unwinder>,
         survivors: Survivors,
@@ -172,7 +172,7 @@ impl GrowthReader {
         let nowhere = Place { addresses: Box::default(), truncated: false, frames: Some(Arc::new([])) };
         Self {
             pid,
-            go,
+            code: code.clone(),
             symbolizer,
             unwinder,
             survivors,
@@ -221,7 +221,7 @@ impl GrowthReader {
             match *seen {
                 Seen::Touch(touch) => {
                     let number = self.stacks.get(stack).copied().unwrap_or(0);
-                    let via = via::of(&self.maps, touch.address, self.go);
+                    let via = via::of(&self.maps, touch.address, &self.code);
                     let weight = touch.weight.max(1).saturating_mul(self.pages_at(touch.address));
                     let page = Page { stack: number, weight, via, thread: touch.thread };
                     let bytes = page.weight.saturating_mul(page_bytes());
@@ -316,9 +316,10 @@ impl GrowthReader {
             return by_frame_pointers();
         }
         self.copied += 1;
-        // What C code runs on in a Go program ends where it was called: the goroutine's stack is elsewhere.
+        // What C code runs on below a runtime ends where it was called: the task's stack is elsewhere, and deeper copies
+        // do not bring it.
         if stack.end != End::Root {
-            self.cut += u64::from(!self.go);
+            self.cut += u64::from(!self.code.parks_carriers);
             lose(&mut self.losses, "growth_stacks_cut", 1);
         }
         let truncated = stack.end != End::Root || stack.addresses.len() > MAX_FRAMES;

@@ -2,6 +2,7 @@
 
 use crate::kernel::{Allocation, Seat};
 use crate::memory::allocations::{AllocationReader, Made, provider};
+use crate::process::code::OwnAllocator;
 use crate::process::maps;
 use crate::sample::{Degraded, Sample};
 use crate::symbol::Symbolizer;
@@ -23,14 +24,14 @@ pub struct Allocating {
 
 struct Wanted {
     pid: u32,
-    go: bool,
+    own: Option<OwnAllocator>,
     symbols: Box<dyn Symbolizer>,
     tries: u8,
 }
 
 impl Allocating {
-    pub fn wanted(pid: u32, go: bool, symbols: Box<dyn Symbolizer>) -> Self {
-        Self { wanted: Some(Wanted { pid, go, symbols, tries: 0 }), ..Self::default() }
+    pub fn wanted(pid: u32, own: Option<OwnAllocator>, symbols: Box<dyn Symbolizer>) -> Self {
+        Self { wanted: Some(Wanted { pid, own, symbols, tries: 0 }), ..Self::default() }
     }
 
     /// Takes what was drained.
@@ -51,10 +52,10 @@ impl Allocating {
     }
 
     fn begin(&mut self, seat: &Seat, mut wanted: Wanted) {
-        match Tracked::probe(wanted.pid, wanted.go, seat) {
+        match Tracked::probe(wanted.pid, wanted.own, seat) {
             Ok(allocators) => {
                 self.refused = None;
-                self.tracked = Some(Tracked::new(wanted.pid, wanted.go, allocators, wanted.symbols));
+                self.tracked = Some(Tracked::new(wanted.pid, wanted.own, allocators, wanted.symbols));
             }
             Err(why) => {
                 self.refused = Some(why);
@@ -74,7 +75,7 @@ struct Tracked {
 
 impl Tracked {
     /// From here on the target's allocator has breakpoints, until the seat is given up.
-    fn probe(pid: u32, go: bool, seat: &Seat) -> Result<Vec<String>, Degraded> {
+    fn probe(pid: u32, own: Option<OwnAllocator>, seat: &Seat) -> Result<Vec<String>, Degraded> {
         if seat.allocation_sampling().is_none() {
             return Err(degraded(
                 "this kernel offers no way to sample allocations".to_owned(),
@@ -83,11 +84,13 @@ impl Tracked {
         }
         let maps = maps::read(pid).unwrap_or_default();
         let providers = provider::find(pid, &maps);
-        if providers.is_empty() && go {
+        if let Some(own) = own.filter(|_| providers.is_empty()) {
             return Err(degraded(
-                "Go has its own allocator, which is not tracked, and this program has no C code with one"
-                    .to_owned(),
-                "what goroutines keep is in the report anyway",
+                format!(
+                    "{} has its own allocator, which is not tracked, and this program has no C code with one",
+                    own.of
+                ),
+                own.told_anyway,
             ));
         }
         if providers.is_empty() {
@@ -112,11 +115,16 @@ impl Tracked {
         Ok(allocators)
     }
 
-    fn new(pid: u32, go: bool, allocators: Vec<String>, symbols: Box<dyn Symbolizer>) -> Self {
-        let degraded = go.then(|| {
+    fn new(
+        pid: u32,
+        own: Option<OwnAllocator>,
+        allocators: Vec<String>,
+        symbols: Box<dyn Symbolizer>,
+    ) -> Self {
+        let degraded = own.map(|own| {
             degraded(
-                "Go has its own allocator: only what its C code allocates is tracked".to_owned(),
-                "what goroutines keep is in the report anyway",
+                format!("{} has its own allocator: only what its C code allocates is tracked", own.of),
+                own.told_anyway,
             )
         });
         Self {

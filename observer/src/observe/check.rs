@@ -7,7 +7,9 @@ use crate::format::bytes;
 use crate::kernel::features::{Feature, State as HookState, is_granted_to_others, missing_capabilities};
 use crate::kernel::{Kernel, KernelOptions};
 use crate::process::Target;
-use crate::runtime::go::{GoError, GoReader};
+use crate::runtime::Runtimes;
+use crate::runtime::interface::RuntimeError;
+use crate::sample::{Degraded, GroupKind};
 
 use super::own_memory;
 
@@ -78,26 +80,41 @@ pub fn target(pid: u32) -> Vec<Finding> {
         Ok(target) => target,
         Err(error) => return vec![Finding::unusable("process", error.to_string(), "")],
     };
-    let info = target.info();
+    let mut info = target.info();
     let mut findings = vec![Finding::good("process", format!("pid {pid}, {}, memory is readable", info.exe))];
-    findings.push(match GoReader::open(pid) {
-        Ok(mut reader) => {
-            let symbols = if reader.stripped() { ", stripped" } else { "" };
-            match reader.sample(0.0) {
-                Ok(sample) => Finding::good(
-                    "goroutines",
-                    format!("{}{symbols}, {} goroutines read", reader.version(), sample.goroutines),
-                ),
-                Err(error) => Finding::degraded("goroutines", error.to_string(), ""),
+    let mut runtimes = Runtimes::open(pid, &mut info);
+    if runtimes.readers().is_empty() && runtimes.refused().is_empty() {
+        let known = Runtimes::names().join(", ");
+        findings.push(Finding::good("tasks", format!("no {known} program: threads only")));
+    }
+    for reader in runtimes.readers() {
+        let runtime = reader.info();
+        let symbols = if runtime.stripped { ", stripped" } else { "" };
+        let what = format!("{}s", noun(reader.kind()));
+        findings.push(match reader.tasks(0.0) {
+            Ok(tasks) => Finding::good(
+                &what,
+                format!("{}{symbols}, {} {what} read", runtime.version.unwrap_or_default(), tasks.alive),
+            ),
+            Err(RuntimeError::Exited) => Finding::degraded(&what, "the process has exited", ""),
+            Err(RuntimeError::Unreadable(degraded)) => {
+                Finding::degraded(&what, degraded.reason, degraded.remedy)
             }
-        }
-        Err(GoError::NotGo { .. }) => Finding::good("goroutines", "no Go program: threads only"),
-        Err(error) => {
-            let degraded = crate::runtime::unreadable(&error);
-            Finding::degraded("goroutines", degraded.reason, degraded.remedy)
-        }
-    });
+        });
+    }
+    for refused in runtimes.refused() {
+        let Degraded { feature, reason, remedy } = refused.degraded.clone();
+        findings.push(Finding::degraded(&feature, reason, remedy));
+    }
     findings
+}
+
+/// Until the languages have a room of their own.
+fn noun(kind: GroupKind) -> &'static str {
+    match kind {
+        GroupKind::Goroutine => "goroutine",
+        GroupKind::Thread => "thread",
+    }
 }
 
 fn kernel_version() -> Finding {

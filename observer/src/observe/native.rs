@@ -11,12 +11,12 @@ use crate::memory::growth::{GrowthReader, Seen};
 use crate::memory::mapped::MapsDifference;
 use crate::process::Exited;
 use crate::process::maps;
-use crate::runtime::Goroutines;
+use crate::runtime::Runtimes;
 use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::perf_map::PerfMap;
 use crate::symbol::{Chain, Symbolizer};
-use crate::threads::{ThreadError, ThreadOptions, ThreadReader};
+use crate::threads::{ThreadError, ThreadReader};
 use crate::unwind::dwarf::CallFrames;
 
 /// Comparing the memory maps may take one part in so many of the time.
@@ -40,25 +40,25 @@ pub struct Native {
 }
 
 impl Native {
-    pub fn open(pid: u32, options: &Options, source: &KernelSource, goroutines: &Goroutines) -> Self {
-        let go = goroutines.is_go();
-        let go_text = goroutines.symbols().map_or(Vec::new(), |symbols| symbols.text());
+    pub fn open(pid: u32, options: &Options, source: &KernelSource, runtimes: &Runtimes) -> Self {
+        let code = runtimes.code();
         let mut degraded = Vec::new();
         let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
         let seat = kernel.as_ref().and_then(|kernel| {
             degraded.extend_from_slice(kernel.degraded());
-            // Go keeps frame pointers everywhere; elsewhere, also in C code of a Go program, the stack itself is needed
-            // to unwind it.
-            let seat = kernel.seat(pid, options.growth && (!go || has_libraries(pid)));
+            // Where all code keeps frame pointers the kernel walks them; elsewhere, also in what a library brought, the
+            // stack itself is needed to unwind it.
+            let framed = code.keeps_frame_pointers && !has_libraries(pid);
+            let seat = kernel.seat(pid, options.growth && !framed);
             seat.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
         });
         let growth = (options.growth && seat.is_some())
             .then(|| {
                 GrowthReader::open(
                     pid,
-                    go,
-                    symbols(pid, goroutines),
-                    Box::new(CallFrames::with_go(pid, go_text.clone())),
+                    &code,
+                    symbols(pid, runtimes),
+                    Box::new(CallFrames::beside(pid, &code)),
                 )
             })
             .and_then(|growth| growth.map_err(|error| degraded.push(degrade::growth(pid, &error))).ok());
@@ -67,7 +67,7 @@ impl Native {
         }
         let allocations = match options.allocations {
             None => Allocating::default(),
-            Some(_) => Allocating::wanted(pid, go, symbols(pid, goroutines)),
+            Some(_) => Allocating::wanted(pid, code.own_allocator, symbols(pid, runtimes)),
         };
         Self {
             pid,
@@ -77,7 +77,7 @@ impl Native {
             seat,
             own: kernel.filter(|_| matches!(source, KernelSource::Load)),
             degraded,
-            threads: ThreadReader::open(pid, &ThreadOptions { go, go_text }, symbols(pid, goroutines)),
+            threads: ThreadReader::open(pid, &code, symbols(pid, runtimes)),
             growth,
             allocations,
             deep: false,
@@ -245,18 +245,15 @@ fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedK
     }
 }
 
-/// Go's own tables first: they know inlined calls that ELF symbols do not.
-fn symbols(pid: u32, goroutines: &Goroutines) -> Box<dyn Symbolizer> {
-    let mut chain: Vec<Box<dyn Symbolizer>> = Vec::new();
-    if let Some(go) = goroutines.symbols() {
-        chain.push(Box::new(go));
-    }
+/// Runtimes' own tables first: they know inlined calls that ELF symbols do not.
+fn symbols(pid: u32, runtimes: &Runtimes) -> Box<dyn Symbolizer> {
+    let mut chain = runtimes.symbolizers();
     chain.push(Box::new(NativeSymbols::new(pid)));
     chain.push(Box::new(PerfMap::new(pid)));
     Box::new(Chain(chain))
 }
 
-/// Whether it runs code of libraries, as a Go program does that calls C.
+/// Whether it runs code of libraries beside that of its executable.
 fn has_libraries(pid: u32) -> bool {
     let code = maps::read(pid).unwrap_or_default().into_iter().filter(|map| map.executable && map.is_file());
     let files: BTreeSet<u64> = code.map(|map| map.inode).collect();

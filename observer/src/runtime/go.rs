@@ -11,6 +11,8 @@ mod coalesced;
 pub mod g;
 mod held;
 pub mod layout;
+mod names;
+mod open;
 mod reasons;
 pub mod retain;
 mod scan;
@@ -26,13 +28,17 @@ use std::io;
 
 use crate::process::maps;
 use crate::process::memory::RemoteMemory;
-use crate::runtime::go::symbol::GoSymbols;
-use crate::runtime::tasks::groups::{Registry, Slot};
+use crate::runtime::interface::Tasks;
+use crate::runtime::tasks::groups::Slot;
+use crate::runtime::tasks::members::Members;
 use crate::runtime::tasks::report;
-use crate::sample::{Degraded, Group, GroupId, Losses, WaitsOn};
+use crate::sample::{Group, GroupId, Losses, WaitsOn, lose};
 use addresses::{Image, RuntimeAddresses};
 use layout::{GoVersion, Layout};
-use scan::{AllgsScanner, Now};
+use names::GoNames;
+pub use open::open;
+use scan::AllgsScanner;
+use symbol::GoSymbols;
 use waits_on::{Describer, Objects};
 
 /// More goroutines than this are not looked at; the rest is counted.
@@ -62,19 +68,6 @@ impl GoError {
     }
 }
 
-/// The goroutines of one moment.
-#[derive(Clone, Debug, Default)]
-pub struct GoSample {
-    pub groups: Vec<Group>,
-    /// As `runtime.NumGoroutine` counts: without the runtime's own.
-    pub goroutines: u64,
-    /// Also those that are not in `groups`.
-    pub groups_total: u64,
-    pub members_left_out: u64,
-    pub losses: Losses,
-    pub degraded: Vec<Degraded>,
-}
-
 /// Everything known about the Go runtime of one process image.
 #[derive(Debug)]
 pub struct GoReader {
@@ -86,13 +79,12 @@ pub struct GoReader {
     anchors: RuntimeAddresses,
     symbols: GoSymbols,
     reasons: Vec<String>,
-    registry: Registry,
+    members: Members,
     /// Found when memory is first asked for.
     spans: Option<spans::SpanReader>,
-    walker: AllgsScanner,
-    samples: u64,
+    scanner: AllgsScanner,
     /// The raw groups of the groups in the last sample.
-    members: BTreeMap<GroupId, Vec<Slot>>,
+    shown: BTreeMap<GroupId, Vec<Slot>>,
     describer: Describer,
     waits_on: HashMap<GroupId, Option<WaitsOn>>,
 }
@@ -136,7 +128,7 @@ impl GoReader {
         };
         let tables = anchors.modules.iter().map(addresses::Module::table).collect();
         let reasons = reasons::find(memory, &anchors).unwrap_or_else(|| layout.wait_reasons.clone());
-        let walker = AllgsScanner::new(memory, layout.minor, &reasons);
+        let scanner = AllgsScanner::new(memory, layout.minor, &reasons);
         Ok(Self {
             pid,
             memory,
@@ -146,11 +138,10 @@ impl GoReader {
             anchors,
             symbols: GoSymbols::new(memory, tables),
             reasons,
-            registry: Registry::default(),
+            members: Members::default(),
             spans: None,
-            walker,
-            samples: 0,
-            members: BTreeMap::new(),
+            scanner,
+            shown: BTreeMap::new(),
             describer: Describer::default(),
             waits_on: HashMap::new(),
         })
@@ -171,27 +162,30 @@ impl GoReader {
         self.stripped
     }
 
-    /// Reads all goroutines. `at_seconds` is the reader's clock, which ages waits.
-    pub fn sample(&mut self, at_seconds: f64) -> Result<GoSample, GoError> {
+    /// Reads all goroutines, without the runtime's own, as `runtime.NumGoroutine` counts them. `at_seconds` is the
+    /// reader's clock, which ages waits.
+    pub fn sample(&mut self, at_seconds: f64) -> Result<Tasks, GoError> {
         let pid = self.pid;
         let failed = |source| GoError::of(pid, source);
-        if self.registry.is_stale() {
-            self.registry.compact(self.walker.entries_mut());
-            self.members.clear();
+        if self.members.begin(at_seconds) {
+            self.shown.clear();
         }
-        self.registry.begin();
         let (pointers, unread) = self.read_allgs().map_err(failed)?;
-        self.walker.set_pointers(pointers, &mut self.registry);
-        let now =
-            Now { seconds: at_seconds, monotonic_nanos: monotonic_nanos(), is_first: self.samples == 0 };
-        let pass =
-            self.walker.pass(&self.layout.g, &mut self.symbols, &mut self.registry, now).map_err(failed)?;
-        self.walker.name_objects(&self.layout.sudog, &mut self.registry).map_err(failed)?;
-        self.walker.rest();
-        self.samples += 1;
-        let wrapper_id = wrapper_id(self.layout.minor);
-        let mut report = report::report(&mut self.registry, &mut self.symbols, &self.reasons, wrapper_id);
-        self.members = report
+        self.scanner.set_pointers(pointers, &mut self.members);
+        let pass = self
+            .scanner
+            .pass(&self.layout.g, &mut self.symbols, &mut self.members, monotonic_nanos())
+            .map_err(failed)?;
+        self.scanner.name_objects(&self.layout.sudog, &mut self.members).map_err(failed)?;
+        self.scanner.rest();
+        self.members.finish();
+        let mut names = GoNames {
+            symbols: &mut self.symbols,
+            reasons: &self.reasons,
+            wrapper_id: wrapper_id(self.layout.minor),
+        };
+        let mut report = report::report(self.members.groups_mut(), &mut names);
+        self.shown = report
             .groups
             .iter()
             .zip(std::mem::take(&mut report.slots))
@@ -203,16 +197,14 @@ impl GoReader {
             ("torn_reads", pass.torn),
             ("invalid_goroutines", pass.invalid),
             ("stacks_incomplete", pass.incomplete),
-            ("stacks_truncated", pass.shortened + self.registry.shortened),
+            ("stacks_truncated", pass.shortened + self.members.groups().shortened),
             ("goroutines_not_read", unread),
         ] {
-            if lost > 0 {
-                losses.insert(name.to_owned(), lost);
-            }
+            lose(&mut losses, name, lost);
         }
-        Ok(GoSample {
+        Ok(Tasks {
             groups: report.groups,
-            goroutines: pass.goroutines,
+            alive: pass.goroutines,
             groups_total: report.groups_total,
             members_left_out: report.members_left_out,
             losses,
@@ -228,10 +220,10 @@ impl GoReader {
         let mut objects: Vec<Objects> = Vec::new();
         objects.resize_with(groups.len(), Objects::default);
         for (index, group) in groups.iter().enumerate() {
-            let slots = self.members.get(&group.id).map(Vec::as_slice).unwrap_or_default();
-            let is_changed = slots
-                .iter()
-                .any(|&slot| self.registry.get(slot).is_some_and(|raw| raw.changed || raw.joined > 0));
+            let slots = self.shown.get(&group.id).map(Vec::as_slice).unwrap_or_default();
+            let is_changed = slots.iter().any(|&slot| {
+                self.members.groups().get(slot).is_some_and(|raw| raw.changed || raw.joined > 0)
+            });
             if is_changed || !old.contains_key(&group.id) {
                 old.remove(&group.id);
                 wanted.extend(slots.iter().filter_map(|slot| Some((slot.index()?, index))));
@@ -244,7 +236,7 @@ impl GoReader {
                     *entry = index as u32;
                 }
             }
-            for entry in self.walker.entries().iter().filter(|entry| entry.object != 0) {
+            for entry in self.members.entries().iter().filter(|entry| entry.object != 0) {
                 let index =
                     entry.slot.index().and_then(|slot| by_slot.get(slot)).copied().unwrap_or(u32::MAX);
                 if let Some(objects) = objects.get_mut(index as usize) {
@@ -273,10 +265,10 @@ impl GoReader {
         let mut group_of = BTreeMap::new();
         let mut members = BTreeMap::new();
         for id in groups {
-            let Some(slots) = self.members.get(id) else { continue };
+            let Some(slots) = self.shown.get(id) else { continue };
             let count: u64 = slots
                 .iter()
-                .filter_map(|&slot| self.registry.get(slot))
+                .filter_map(|&slot| self.members.groups().get(slot))
                 .map(|raw| u64::from(raw.count))
                 .sum();
             // Every so many-th is taken.
@@ -286,7 +278,7 @@ impl GoReader {
             }
             members.insert(*id, (0u64, Vec::new()));
         }
-        for (entry, &address) in self.walker.entries().iter().zip(self.walker.pointers()) {
+        for (entry, &address) in self.members.entries().iter().zip(self.scanner.pointers()) {
             let Some((id, stride)) = entry.slot.index().and_then(|slot| group_of.get(&slot)) else {
                 continue;
             };

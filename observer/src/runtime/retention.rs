@@ -3,10 +3,9 @@
 //! Following the heap of a group costs milliseconds to a second, so only groups that grow are followed,
 //! and only so often that it takes one per cent of one core.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::Goroutines;
 use crate::sample::{Group, GroupId, GroupKind, Retained, Sample};
 
 /// As many groups are followed in one go.
@@ -26,6 +25,14 @@ const MOMENT: Duration = Duration::from_millis(250);
 const REMEMBERED: usize = 10_000;
 /// Groups whose heap is remembered; beyond it those that are gone are forgotten.
 const FOUND: usize = 500;
+
+/// Runtimes whose heap can be followed.
+pub trait KeepsHeap {
+    /// Whether groups of this kind are of a runtime here.
+    fn has(&self, kind: GroupKind) -> bool;
+    /// What members of `groups` alone keep reachable, as far as it could be followed within `time`.
+    fn retained(&mut self, groups: &[(GroupKind, GroupId)], time: Duration) -> BTreeMap<GroupId, Retained>;
+}
 
 pub struct RetentionSchedule {
     share: f64,
@@ -53,55 +60,45 @@ impl RetentionSchedule {
         self.share = share;
     }
 
-    /// Another program begins.
-    pub fn forget(&mut self) {
-        *self = Self { share: self.share, ..Self::default() };
-    }
-
     /// Follows the groups that have grown, if it is time again.
-    pub fn refresh(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
-        self.remember(sample);
+    pub fn refresh(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
+        self.remember(heap, sample);
         let now = Instant::now();
         let not_before = *self.not_before.get_or_insert(now + LEAST_PAUSE);
         if now >= not_before {
-            self.follow_grown(goroutines, sample);
+            self.follow_grown(heap, sample);
         }
     }
 
     /// Follows the groups that have grown.
-    pub fn refresh_now(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
-        self.remember(sample);
-        self.follow_grown(goroutines, sample);
+    pub fn refresh_now(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
+        self.remember(heap, sample);
+        self.follow_grown(heap, sample);
     }
 
-    fn follow_grown(&mut self, goroutines: &mut Goroutines, sample: &Sample) {
-        let mut grown: Vec<(u64, GroupId)> = goroutine_groups(sample)
+    fn follow_grown(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
+        let mut grown: Vec<(u64, GroupKind, GroupId)> = groups_of(heap, sample)
             .filter_map(|group| {
                 let first = self.first_count.get(&group.id)?;
                 let grown = group.count.checked_sub(*first)?;
-                (grown >= LEAST_GROWTH).then_some((grown, group.id))
+                (grown >= LEAST_GROWTH).then_some((grown, group.kind, group.id))
             })
             .collect();
         grown.sort_unstable_by(|left, right| right.cmp(left));
-        let ids: Vec<GroupId> = grown.into_iter().map(|(_, id)| id).take(GROUPS).collect();
+        let ids: Vec<_> = grown.into_iter().map(|(_, kind, id)| (kind, id)).take(GROUPS).collect();
         if self.found.len() > FOUND {
-            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            let present: HashSet<GroupId> = groups_of(heap, sample).map(|group| group.id).collect();
             self.found.retain(|id, _| present.contains(id));
         }
-        self.follow(goroutines, &ids, LONG);
+        self.follow(heap, &ids, LONG);
     }
 
     /// Follows the largest groups, at any price or for a moment only; whether all of their heap was followed.
-    pub fn measure_largest(
-        &mut self,
-        goroutines: &mut Goroutines,
-        sample: &Sample,
-        at_any_price: bool,
-    ) -> bool {
-        let mut largest: Vec<&Group> = goroutine_groups(sample).collect();
+    pub fn measure_largest(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample, at_any_price: bool) -> bool {
+        let mut largest: Vec<&Group> = groups_of(heap, sample).collect();
         largest.sort_by_key(|group| std::cmp::Reverse(group.count));
-        let ids: Vec<GroupId> = largest.into_iter().map(|group| group.id).take(GROUPS).collect();
-        self.follow(goroutines, &ids, if at_any_price { LONG } else { MOMENT });
+        let ids: Vec<_> = largest.into_iter().map(|group| (group.kind, group.id)).take(GROUPS).collect();
+        self.follow(heap, &ids, if at_any_price { LONG } else { MOMENT });
         at_any_price || self.found.values().all(|found| found.group_bytes.is_some())
     }
 
@@ -121,12 +118,12 @@ impl RetentionSchedule {
         }
     }
 
-    fn follow(&mut self, goroutines: &mut Goroutines, ids: &[GroupId], time: Duration) {
+    fn follow(&mut self, heap: &mut dyn KeepsHeap, ids: &[(GroupKind, GroupId)], time: Duration) {
         if ids.is_empty() {
             return;
         }
         let started = Instant::now();
-        self.found.extend(goroutines.retained(ids, time));
+        self.found.extend(heap.retained(ids, time));
         let cost = started.elapsed();
         tracing::debug!(groups = ids.len(), ?cost, "followed the heap of groups");
         let pause = cost.as_secs_f64() / self.share.clamp(1e-6, 1.0);
@@ -134,15 +131,15 @@ impl RetentionSchedule {
         self.not_before = Some(Instant::now() + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE));
     }
 
-    fn remember(&mut self, sample: &Sample) {
+    fn remember(&mut self, heap: &dyn KeepsHeap, sample: &Sample) {
         if self.generation != sample.generation {
             *self = Self { generation: sample.generation, share: self.share, ..Self::default() };
         }
         if self.first_count.len() >= REMEMBERED {
-            let present: HashSet<GroupId> = goroutine_groups(sample).map(|group| group.id).collect();
+            let present: HashSet<GroupId> = groups_of(heap, sample).map(|group| group.id).collect();
             self.first_count.retain(|id, _| present.contains(id));
         }
-        for group in goroutine_groups(sample) {
+        for group in groups_of(heap, sample) {
             if self.first_count.len() < REMEMBERED || self.first_count.contains_key(&group.id) {
                 // A group that first shows in a later sample grew from what it was before that: its newcomers.
                 self.first_count.entry(group.id).or_insert(group.count.saturating_sub(group.joined));
@@ -151,6 +148,7 @@ impl RetentionSchedule {
     }
 }
 
-fn goroutine_groups(sample: &Sample) -> impl Iterator<Item = &Group> {
-    sample.groups.iter().filter(|group| group.kind == GroupKind::Goroutine)
+/// Groups of the runtimes that can be asked.
+fn groups_of<'s>(heap: &dyn KeepsHeap, sample: &'s Sample) -> impl Iterator<Item = &'s Group> {
+    sample.groups.iter().filter(move |group| heap.has(group.kind))
 }

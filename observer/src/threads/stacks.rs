@@ -24,16 +24,6 @@ impl ThreadReader {
         }
     }
 
-    /// Whether an instruction is Go's own: then the thread belongs to Go's scheduler.
-    pub(super) fn is_go_code(&self, ip: u64) -> bool {
-        if !self.go_text.is_empty() {
-            return self.go_text.iter().any(|text| text.contains(&ip));
-        }
-        self.go_file.as_ref().is_some_and(|(path, inode)| {
-            self.mapping(ip).is_some_and(|mapping| mapping.inode == *inode || mapping.path == *path)
-        })
-    }
-
     pub(super) fn mapping(&self, address: u64) -> Option<&Mapping> {
         maps::at(&self.maps, address)
     }

@@ -15,6 +15,7 @@ use super::instructions::{self, Base, Epilogue, Preserved};
 use super::rules::{Rule, Values, register};
 use super::tables::{Table, Tables};
 use super::{End, MAX_FRAME_BYTES, MAX_FRAMES, Registers, Stack, Unwinder, Window, code_ranges, is_code};
+use crate::process::code::RuntimeCode;
 use crate::process::maps::{self, Mapping};
 use crate::process::memory::RemoteMemory;
 
@@ -42,7 +43,7 @@ pub struct CallFrames {
     /// Places without a rule.
     places: HashMap<u64, Arc<Place>>,
     /// Code that keeps frame pointers, all of it.
-    go: Vec<Range<u64>>,
+    framed: Vec<Range<u64>>,
 }
 
 /// Marks a place that is no return address; code addresses leave the bit free.
@@ -73,11 +74,12 @@ struct Found {
 
 impl CallFrames {
     pub fn new(pid: u32) -> Self {
-        Self::with_go(pid, Vec::new())
+        Self::beside(pid, &RuntimeCode::default())
     }
 
-    /// For a program that has Go code there.
-    pub fn with_go(pid: u32, go: Vec<Range<u64>>) -> Self {
+    /// For a process with code of runtimes.
+    pub fn beside(pid: u32, code: &RuntimeCode) -> Self {
+        let framed = if code.keeps_frame_pointers { code.text.ranges() } else { &[] };
         let memory = RemoteMemory::new(pid);
         Self {
             memory,
@@ -87,7 +89,7 @@ impl CallFrames {
             tables: Tables::new(pid),
             rules: HashMap::new(),
             places: HashMap::new(),
-            go,
+            framed: framed.to_vec(),
         }
     }
 
@@ -134,7 +136,7 @@ impl CallFrames {
         } else {
             Kind::Function
         };
-        let ways = if kind == Kind::Function && !self.is_go(address) {
+        let ways = if kind == Kind::Function && !self.keeps_frame_pointers(address) {
             let read = |address, bytes: &mut [u8]| memory.read(address, bytes).unwrap_or(0);
             catch_unwind(AssertUnwindSafe(|| instructions::ways_out(address, read))).unwrap_or_default()
         } else {
@@ -145,8 +147,8 @@ impl CallFrames {
         place
     }
 
-    fn is_go(&self, address: u64) -> bool {
-        self.go.iter().any(|text| text.contains(&address))
+    fn keeps_frame_pointers(&self, address: u64) -> bool {
+        self.framed.iter().any(|text| text.contains(&address))
     }
 
     /// Whether the code there is of a file, and so stays what it is.
@@ -163,7 +165,7 @@ impl CallFrames {
         // function of a goroutine.
         let mut before = [0; CODE_BEFORE];
         !self.is_of_file(address.saturating_sub(1))
-            || self.is_go(address)
+            || self.keeps_frame_pointers(address)
             || self.memory.read_exact(address.saturating_sub(CODE_BEFORE as u64), &mut before).is_err()
             || instructions::follows_a_call(&before)
     }
@@ -234,8 +236,8 @@ impl CallFrames {
             let switches = !further_up
                 && !switched
                 && found.by_frame_pointer
-                && self.is_go(lookup)
-                && self.is_go(next_lookup);
+                && self.keeps_frame_pointers(lookup)
+                && self.keeps_frame_pointers(next_lookup);
             switched |= switches;
             if !(further_up || switches || found.interrupted && interruptions <= MAX_INTERRUPTIONS) {
                 return stack;
@@ -296,8 +298,8 @@ impl CallFrames {
         if let Some(found) = self.below_the_first(values, lookup) {
             return Ok(Some(found));
         }
-        let go = self.is_go(lookup);
-        if go && values[usize::from(register::FRAME)] == Some(0) {
+        let framed = self.keeps_frame_pointers(lookup);
+        if framed && values[usize::from(register::FRAME)] == Some(0) {
             // The first function of a goroutine has nobody's frame pointer to keep.
             return Ok(None);
         }
@@ -310,13 +312,13 @@ impl CallFrames {
         if !self.may_return_to(next) {
             return Err(Unknown);
         }
-        Ok(Some(Found { values: caller, interrupted: false, guessed: !go, by_frame_pointer: true }))
+        Ok(Some(Found { values: caller, interrupted: false, guessed: !framed, by_frame_pointer: true }))
     }
 
     /// A function that never returns, as the one that ends a thread, shows no way out. Where the first address above
     /// it that a call can have left is a thread's or program's first, that is its caller.
     fn below_the_first(&mut self, values: &Values, lookup: u64) -> Option<Found> {
-        if !self.is_of_file(lookup) || self.is_go(lookup) {
+        if !self.is_of_file(lookup) || self.keeps_frame_pointers(lookup) {
             return None;
         }
         let sp = values[usize::from(register::STACK)]?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
+use crate::process::code::OwnAllocator;
 use crate::unwind::Stack;
 
 /// Names each address.
@@ -40,7 +41,16 @@ impl Unwinder for Copied {
 /// Page numbers that are there.
 type Memory = Arc<Mutex<BTreeSet<u64>>>;
 
-fn reader(go: bool) -> (GrowthReader, Memory) {
+/// As of a Go program.
+fn go() -> RuntimeCode {
+    RuntimeCode {
+        parks_carriers: true,
+        own_allocator: Some(OwnAllocator { of: "Go", told_anyway: "" }),
+        ..RuntimeCode::default()
+    }
+}
+
+fn reader(code: &RuntimeCode) -> (GrowthReader, Memory) {
     let memory = Memory::default();
     let there = Arc::clone(&memory);
     let resident = move |pages: &[u64]| {
@@ -48,7 +58,7 @@ fn reader(go: bool) -> (GrowthReader, Memory) {
         Ok(pages.iter().map(|page| there.contains(page)).collect())
     };
     let pid = std::process::id();
-    (GrowthReader::new(pid, go, Box::new(Names), Box::new(Copied), Survivors::by_page(resident)), memory)
+    (GrowthReader::new(pid, code, Box::new(Names), Box::new(Copied), Survivors::by_page(resident)), memory)
 }
 
 /// Touches pages by a stack, and leaves them there.
@@ -75,7 +85,7 @@ fn names(site: &GrowthSite) -> Vec<&str> {
 
 #[test]
 fn only_what_is_still_there_is_growth() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
     touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
     let before = reader.sample(0.0);
@@ -93,7 +103,7 @@ fn only_what_is_still_there_is_growth() {
 
 #[test]
 fn what_each_thread_touched_goes_with_the_pages() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
     touch(&memory, 5000..11000, &mut reader, &[6, 12], &[]);
     reader.sample(0.0);
@@ -108,7 +118,7 @@ fn what_each_thread_touched_goes_with_the_pages() {
 
 #[test]
 fn what_grows_now_stands_before_what_grew_once() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     touch(&memory, 0..9000, &mut reader, &[5, 11], &[]);
     for second in 0..10 {
         reader.sample(f64::from(second) * 2.0);
@@ -125,7 +135,7 @@ fn what_grows_now_stands_before_what_grew_once() {
 
 #[test]
 fn memory_that_moved_is_still_there() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     touch(&memory, 100..4100, &mut reader, &[5, 11], &[]);
     *memory.lock().unwrap() = (50_000..54_000).collect();
     let moved = Seen::Move {
@@ -141,7 +151,7 @@ fn memory_that_moved_is_still_there() {
 
 #[test]
 fn a_page_belongs_to_the_stack_that_touched_it_last() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     touch(&memory, 1..100, &mut reader, &[5], &[]);
     touch(&memory, 1..100, &mut reader, &[7], &[]);
     let sites = reader.sample(0.0).sites;
@@ -150,14 +160,14 @@ fn a_page_belongs_to_the_stack_that_touched_it_last() {
 
 #[test]
 fn a_copied_stack_is_preferred_where_code_keeps_no_frame_pointers() {
-    let (mut reader, memory) = reader(false);
+    let (mut reader, memory) = reader(&RuntimeCode::default());
     touch(&memory, 1..10, &mut reader, &[5], &[20, 30]);
     assert_eq!(names(&reader.sample(0.0).sites[0]), ["f5", "f19", "f29"]);
 }
 
 #[test]
 fn stacks_beyond_the_bound_are_one_site_and_counted() {
-    let (mut reader, memory) = reader(true);
+    let (mut reader, memory) = reader(&go());
     for page in 1..=MAX_STACKS as u64 + 1000 {
         touch(&memory, page..page + 1, &mut reader, &[page], &[]);
     }

@@ -1,5 +1,6 @@
 //! How the memory that a page lies in was asked for, told from the kind of its mapping.
 
+use crate::process::code::RuntimeCode;
 use crate::process::maps::{self, Mapping};
 use crate::process::memory::huge::HUGE_BYTES;
 
@@ -52,7 +53,7 @@ pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
     next.map(|mapping| mapping.start).filter(|start| start - to <= HUGE_BYTES).unwrap_or(to)
 }
 
-pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {
+pub fn of(maps: &[Mapping], address: u64, code: &RuntimeCode) -> Via {
     let Some(index) = maps::index_of(maps, address) else { return Via::Fault };
     let mapping = &maps[index];
     if mapping.path == "[heap]" {
@@ -62,8 +63,12 @@ pub fn of(maps: &[Mapping], address: u64, go: bool) -> Via {
     if mapping.is_file() || named {
         return Via::Fault;
     }
-    // Go's arenas look like this too, and are not glibc's.
-    if !go && is_arena(mapping, maps.get(index + 1), address) { Via::Mprotect } else { Via::Mmap }
+    // A runtime with an allocator of its own reserves likewise, and what it reserves is no arena of glibc.
+    if code.own_allocator.is_none() && is_arena(mapping, maps.get(index + 1), address) {
+        Via::Mprotect
+    } else {
+        Via::Mmap
+    }
 }
 
 /// The open part of an arena is followed by the rest of its reservation, unless all of it is open.
@@ -81,6 +86,7 @@ fn is_arena(mapping: &Mapping, next: Option<&Mapping>, address: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::code::OwnAllocator;
     use crate::process::maps;
 
     #[test]
@@ -94,10 +100,12 @@ mod tests {
             7f2000000000-7f2000100000 rw-p 00000000 00:00 0 [anon: glibc: malloc]\n\
             7ffc00000000-7ffc00100000 rw-p 00000000 00:00 0 [stack]\n",
         );
-        let via = |address| of(&maps, address, false);
+        let via = |address| of(&maps, address, &RuntimeCode::default());
         assert_eq!(via(0x0100_1000), Via::Brk);
         assert_eq!(via(0x7f00_0000_5000), Via::Mprotect);
-        assert_eq!(of(&maps, 0x7f00_0000_5000, true), Via::Mmap, "Go reserves likewise");
+        let own_allocator = Some(OwnAllocator { of: "Go", told_anyway: "" });
+        let reserves = RuntimeCode { own_allocator, ..RuntimeCode::default() };
+        assert_eq!(of(&maps, 0x7f00_0000_5000, &reserves), Via::Mmap, "Go reserves likewise");
         assert_eq!(via(0x7eff_fff0_5000), Via::Mmap, "merged with the arena, but before it");
         assert_eq!(via(0x7f10_0000_5000), Via::Mmap);
         assert_eq!(via(0x7f20_0000_5000), Via::Mmap);

@@ -10,6 +10,8 @@ use super::layout::GLayout;
 use super::status;
 use super::unwind::Context;
 use crate::process::memory::RemoteMemory;
+use crate::runtime::tasks::entry::Mark;
+use crate::symbol::address_hash::mix;
 
 /// No stack is larger (`runtime.maxstacksize` is 1 GB, and it doubles).
 const MAX_STACK: u64 = 2 << 30;
@@ -76,6 +78,18 @@ impl G {
             Context { pc: self.syscall_pc, sp: self.syscall_sp, lr: 0, is_syscall: true }
         } else {
             Context { pc: self.pc, sp: self.sp, lr: self.lr, is_syscall: false }
+        }
+    }
+
+    /// What tells whether it has run since.
+    pub fn mark(&self) -> Mark {
+        let context = self.context();
+        Mark {
+            id: self.goid,
+            sequence: self.sequence,
+            status: self.status as u8,
+            reason: self.reason,
+            context: mix(mix(context.pc) ^ context.sp) as u32,
         }
     }
 

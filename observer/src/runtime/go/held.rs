@@ -37,11 +37,11 @@ impl GoReader {
         let pid = self.pid;
         let mut number_of = HashMap::new();
         for (number, group) in groups.iter().enumerate() {
-            for slot in self.members.get(group).into_iter().flatten().filter_map(|slot| slot.index()) {
+            for slot in self.shown.get(group).into_iter().flatten().filter_map(|slot| slot.index()) {
                 number_of.insert(slot, number as u16);
             }
         }
-        let entries = self.walker.entries().iter();
+        let entries = self.members.entries().iter();
         let group_of: Vec<Option<u16>> =
             entries.map(|entry| number_of.get(&entry.slot.index()?).copied()).collect();
         let globals: Vec<_> = self
@@ -54,7 +54,7 @@ impl GoReader {
         let Some(spans) = &mut self.spans else { return Ok(retain::Measured::default()) };
         let roots = Roots {
             globals: &globals,
-            goroutines: self.walker.pointers(),
+            goroutines: self.scanner.pointers(),
             group_of: &group_of,
             groups: groups.len(),
         };

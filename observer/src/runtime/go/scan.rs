@@ -3,7 +3,7 @@
 //! Goes through `runtime.allgs` in order of address, a thousand at a time: reads the `g` structs,
 //! then the stacks of those that ran since the last pass, then those structs again. What changed between
 //! is torn: tried once more, then counted and left out. Costs about 0.1 µs a goroutine that did not move
-//! and 1 µs one that did; memory 44 bytes a goroutine.
+//! and 1 µs one that did; memory 44 bytes a goroutine, with its entry among the members.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -11,13 +11,14 @@ use std::io;
 
 use super::g::{self, G};
 use super::layout::{GLayout, SudogLayout};
-use super::unwind::{self, End, Window};
-use super::{coalesced, status, unwind::Context, waits_on};
+use super::symbol::GoSymbols;
+use super::symbol::traceback::{is_system, runs_finalizers};
+use super::unwind::{self, Context, End, Window};
+use super::{coalesced, status, waits_on};
 use crate::process::memory::RemoteMemory;
-use crate::runtime::go::symbol::traceback::{is_system, runs_finalizers};
-use crate::runtime::go::symbol::{AddressHasher, GoSymbols};
-use crate::runtime::tasks::entry::Entry;
-use crate::runtime::tasks::groups::{Key, Registry, Slot};
+use crate::runtime::tasks::groups::Key;
+use crate::runtime::tasks::members::{Members, Seen};
+use crate::symbol::address_hash::AddressHasher;
 
 /// Goroutines of one round.
 const BATCH: usize = 1024;
@@ -35,7 +36,7 @@ const MAX_STARTS: usize = 1 << 16;
 /// Channels and locks that are asked for in one pass; the rest is in the next.
 const MAX_OBJECTS: usize = 1 << 18;
 
-/// What one pass saw, beyond what is in the registry.
+/// What one pass saw, beyond what is among the members.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass {
     pub goroutines: u64,
@@ -49,23 +50,12 @@ pub struct Pass {
     pub shortened: u64,
 }
 
-/// The clocks of a pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The reader's own.
-    pub seconds: f64,
-    /// The target's `nanotime`: the monotonic clock.
-    pub monotonic_nanos: u64,
-    pub is_first: bool,
-}
-
 #[derive(Debug)]
 pub struct AllgsScanner {
     memory: RemoteMemory,
     /// System calls do not count as moves since 1.26, so their stacks are read each time.
     counts_syscalls: bool,
     /// By place in allgs.
-    entries: Vec<Entry>,
     pointers: Vec<u64>,
     /// Places in allgs, by address.
     order: Vec<u32>,
@@ -102,7 +92,6 @@ impl AllgsScanner {
         Self {
             memory,
             counts_syscalls: minor < 26,
-            entries: Vec::new(),
             pointers: Vec::new(),
             order: Vec::new(),
             owners: HashMap::default(),
@@ -116,32 +105,18 @@ impl AllgsScanner {
         }
     }
 
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    pub fn entries_mut(&mut self) -> &mut [Entry] {
-        &mut self.entries
-    }
-
-    /// Addresses of the `g` structs, in the order of [`Self::entries`].
+    /// Addresses of the `g` structs, in the order of allgs, as members have their places.
     pub fn pointers(&self) -> &[u64] {
         &self.pointers
     }
 
     /// Takes a new list of goroutines. It is the old one with more at its end.
-    pub fn set_pointers(&mut self, pointers: Vec<u64>, registry: &mut Registry) {
+    pub fn set_pointers(&mut self, pointers: Vec<u64>, members: &mut Members) {
         let stable = pointers.starts_with(&self.pointers);
         if stable && pointers.len() == self.pointers.len() {
             return;
         }
-        for entry in self.entries.iter().skip(if stable { pointers.len() } else { 0 }) {
-            leave(registry, entry.slot, true);
-        }
-        if !stable {
-            self.entries.clear();
-        }
-        self.entries.resize(pointers.len(), Entry::default());
+        members.resize(pointers.len(), stable);
         self.order = (0..pointers.len() as u32).collect();
         self.order.sort_unstable_by_key(|&place| pointers.get(place as usize).copied());
         self.pointers = pointers;
@@ -152,8 +127,8 @@ impl AllgsScanner {
         &mut self,
         g: &GLayout,
         symbols: &mut GoSymbols,
-        registry: &mut Registry,
-        now: Now,
+        members: &mut Members,
+        monotonic_nanos: u64,
     ) -> io::Result<Pass> {
         let mut pass = Pass::default();
         let mut deep_bytes = MAX_DEEP_BYTES;
@@ -161,11 +136,29 @@ impl AllgsScanner {
         let mut torn = Vec::new();
         let result = (|| {
             for places in order.chunks(BATCH) {
-                self.round(g, symbols, registry, now, places, &mut torn, &mut deep_bytes, &mut pass)?;
+                self.round(
+                    g,
+                    symbols,
+                    members,
+                    monotonic_nanos,
+                    places,
+                    &mut torn,
+                    &mut deep_bytes,
+                    &mut pass,
+                )?;
             }
             let again = std::mem::take(&mut torn);
             for places in again.chunks(BATCH) {
-                self.round(g, symbols, registry, now, places, &mut torn, &mut deep_bytes, &mut pass)?;
+                self.round(
+                    g,
+                    symbols,
+                    members,
+                    monotonic_nanos,
+                    places,
+                    &mut torn,
+                    &mut deep_bytes,
+                    &mut pass,
+                )?;
             }
             Ok(())
         })();
@@ -181,8 +174,8 @@ impl AllgsScanner {
         &mut self,
         g: &GLayout,
         symbols: &mut GoSymbols,
-        registry: &mut Registry,
-        now: Now,
+        members: &mut Members,
+        monotonic_nanos: u64,
         places: &[u32],
         torn: &mut Vec<u32>,
         deep_bytes: &mut u64,
@@ -200,10 +193,10 @@ impl AllgsScanner {
             let Some(&place) = places.get(index) else { continue };
             let Some(head) = head else {
                 pass.invalid += 1;
-                self.vacate(place, registry);
+                members.vacate(place as usize);
                 continue;
             };
-            if let Some(head) = self.settle(place, head, symbols, registry, now, pass) {
+            if let Some(head) = self.settle(place, head, symbols, members, monotonic_nanos, pass) {
                 pending.push(Pending { place, head, pcs: 0..0, end: End::Lost });
             }
         }
@@ -237,7 +230,7 @@ impl AllgsScanner {
             if unwind::shorten(&mut stack) {
                 pass.shortened += 1;
             }
-            self.join(pending.place, &pending.head, &stack, registry, now, pass);
+            self.join(pending.place, &pending.head, &stack, members, monotonic_nanos, pass);
         }
         Ok(())
     }
@@ -252,28 +245,28 @@ impl AllgsScanner {
         place: u32,
         head: G,
         symbols: &mut GoSymbols,
-        registry: &mut Registry,
-        now: Now,
+        members: &mut Members,
+        monotonic_nanos: u64,
         pass: &mut Pass,
     ) -> Option<G> {
         if status::is_dead(head.status) {
-            self.vacate(place, registry);
+            members.vacate(place as usize);
             return None;
         }
-        let entry = self.entries.get(place as usize).copied().unwrap_or_default();
+        let entry = members.entry(place as usize);
         let same_stack = self.counts_syscalls || head.status != status::SYSCALL;
-        if entry.slot != Slot::NONE && same_stack && entry.is_unmoved(&head) {
+        if same_stack && entry.is_unmoved(head.mark()) {
             pass.goroutines += 1;
-            count(registry, entry.slot, &entry, &head, now);
-            self.ask_object(place, &entry, &head);
+            members.stay(place as usize, seen(&head, monotonic_nanos));
+            self.ask_object(place, entry.object, &head);
             return None;
         }
         if self.is_system(&head, symbols) {
-            self.vacate(place, registry);
+            members.vacate(place as usize);
             return None;
         }
         if !status::has_readable_stack(head.status) {
-            self.join(place, &head, &[], registry, now, pass);
+            self.join(place, &head, &[], members, monotonic_nanos, pass);
             return None;
         }
         Some(head)
@@ -297,59 +290,26 @@ impl AllgsScanner {
         }
     }
 
-    /// No goroutine is there any more.
-    fn vacate(&mut self, place: u32, registry: &mut Registry) {
-        if let Some(entry) = self.entries.get_mut(place as usize)
-            && entry.slot != Slot::NONE
-        {
-            leave(registry, entry.slot, true);
-            *entry = Entry::default();
-        }
-    }
-
     /// Puts a goroutine into the group of its stack.
     fn join(
         &mut self,
         place: u32,
         head: &G,
         stack: &[u64],
-        registry: &mut Registry,
-        now: Now,
+        members: &mut Members,
+        monotonic_nanos: u64,
         pass: &mut Pass,
     ) {
-        let reason = if matches!(head.status, status::WAITING | status::LEAKED) { head.reason } else { 0 };
-        let slot = registry.slot(Key::new(head.status, reason, head.creator, stack), stack);
+        let reason = if has_reason(head) { head.reason } else { 0 };
+        let key = Key::new(head.status as u8, reason, head.creator, stack);
         pass.goroutines += 1;
-        let Some(entry) = self.entries.get_mut(place as usize) else { return };
-        let old = *entry;
-        let is_same = old.slot != Slot::NONE && old.goid == head.goid;
-        *entry = Entry::new(head, slot, now.seconds as f32);
-        if is_same && old.slot == slot {
-            if old.is_same_wait(head) {
-                (entry.since, entry.object) = (old.since, old.object);
-            } else if let Some(group) = registry.get_mut(slot) {
-                group.moved += 1;
-                group.changed = true;
-            }
-        } else {
-            leave(registry, old.slot, !is_same);
-            if !now.is_first
-                && let Some(group) = registry.get_mut(slot)
-            {
-                group.joined += 1;
-            }
-            if is_same {
-                registry.transition(old.slot, slot);
-            }
-        }
-        let entry = *entry;
-        count(registry, slot, &entry, head, now);
-        self.ask_object(place, &entry, head);
+        members.join(place as usize, head.mark(), key, stack, seen(head, monotonic_nanos));
+        self.ask_object(place, members.entry(place as usize).object, head);
     }
 
     /// Notes that what a goroutine waits on is still to be read.
-    fn ask_object(&mut self, place: u32, entry: &Entry, head: &G) {
-        if entry.object == 0 && head.waiting != 0 && self.unnamed.len() < MAX_OBJECTS {
+    fn ask_object(&mut self, place: u32, object: u64, head: &G) {
+        if object == 0 && head.waiting != 0 && self.unnamed.len() < MAX_OBJECTS {
             self.unnamed.push((place, head.waiting));
         }
     }
@@ -361,7 +321,7 @@ impl AllgsScanner {
     }
 
     /// Reads what the goroutines wait on of which that is not known.
-    pub fn name_objects(&mut self, layout: &SudogLayout, registry: &mut Registry) -> io::Result<()> {
+    pub fn name_objects(&mut self, layout: &SudogLayout, members: &mut Members) -> io::Result<()> {
         let unnamed = std::mem::take(&mut self.unnamed);
         let mut buffer = std::mem::take(&mut self.head_buffer);
         for some in unnamed.chunks(BATCH) {
@@ -369,13 +329,9 @@ impl AllgsScanner {
                 .iter()
                 .map(|&(place, sudog)| (self.pointers.get(place as usize).copied().unwrap_or(0), sudog))
                 .collect();
-            let entries = &mut self.entries;
             waits_on::read_objects(self.memory, layout, &sudogs, &mut buffer, |index, object| {
-                if let Some(entry) = some.get(index).and_then(|&(place, _)| entries.get_mut(place as usize)) {
-                    entry.object = object;
-                    if let Some(group) = registry.get_mut(entry.slot) {
-                        group.changed = true;
-                    }
+                if let Some(&(place, _)) = some.get(index) {
+                    members.set_object(place as usize, object);
                 }
             })?;
         }
@@ -465,31 +421,16 @@ fn stack_range(head: &G, window: u64) -> (u64, usize) {
     (sp, (head.stack_high - sp).min(window) as usize)
 }
 
-/// A goroutine is no longer in the group: it ended, or it waits elsewhere.
-fn leave(registry: &mut Registry, slot: Slot, ended: bool) {
-    if let Some(group) = registry.get_mut(slot) {
-        group.left += 1;
-        group.changed = true;
-        group.ended += u32::from(ended);
-    }
+/// Whether the runtime keeps a wait reason, and the time since when, of a goroutine in this state.
+fn has_reason(head: &G) -> bool {
+    matches!(head.status, status::WAITING | status::LEAKED)
 }
 
-fn count(registry: &mut Registry, slot: Slot, entry: &Entry, head: &G, now: Now) {
-    let Some(group) = registry.get_mut(slot) else {
-        registry.others += 1;
-        return;
+fn seen(head: &G, monotonic_nanos: u64) -> Seen {
+    // Stamped by the garbage collector, so it begins late or is missing.
+    let waited = match head.wait_since {
+        since if since > 0 && since <= monotonic_nanos => (monotonic_nanos - since) as f32 / 1e9,
+        _ => 0.0,
     };
-    group.count += 1;
-    group.stack_bytes += head.stack_bytes();
-    if head.status == status::WAITING || head.status == status::LEAKED {
-        // Stamped by the garbage collector, so it begins late or is missing; our own clock begins when we did.
-        let theirs = match head.wait_since {
-            since if since > 0 && since <= now.monotonic_nanos => (now.monotonic_nanos - since) as f32 / 1e9,
-            _ => 0.0,
-        };
-        let waited = theirs.max(now.seconds as f32 - entry.since);
-        if waited > group.oldest {
-            group.oldest = waited;
-        }
-    }
+    Seen { stack_bytes: head.stack_bytes(), waits: has_reason(head), waited }
 }

@@ -8,13 +8,14 @@ pub mod stackmap;
 pub mod traceback;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::process::memory::RemoteMemory;
 use crate::sample::Frame;
 use crate::symbol::Symbolizer;
+use crate::symbol::address_hash::AddressHasher;
 use pclntab::{Located, Table};
 use source::Pages;
 use stackmap::FrameMap;
@@ -171,34 +172,4 @@ impl Symbolizer for GoSymbols {
             })
             .collect()
     }
-}
-
-/// Spreads addresses over a table's buckets. What is hashed is the target's, and so is the harm of a collision.
-#[derive(Default)]
-pub struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = mix(self.0 ^ value);
-    }
-}
-
-/// One round of a multiply-and-fold hash.
-pub fn mix(value: u64) -> u64 {
-    let wide = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0xd6e8_feb8_6659_fd93u64);
-    (wide >> 64) as u64 ^ wide as u64
 }

@@ -13,8 +13,8 @@ use super::bytes::{u8_at, u32_at, u64_at};
 use super::coalesced;
 use super::layout::{Layout, SudogLayout};
 use crate::process::memory::RemoteMemory;
-use crate::runtime::go::symbol::{AddressHasher, mix};
 use crate::sample::WaitsOn;
+use crate::symbol::address_hash::{AddressHasher, mix};
 use crate::symbol::bounded_name;
 
 /// Channels of a group that are looked at.

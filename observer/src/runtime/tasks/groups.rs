@@ -1,4 +1,4 @@
-//! Groups of goroutines by raw stack, over the samples: how many, who came, who left.
+//! Groups of tasks by raw stack, over the samples: how many, who came, who left.
 //!
 //! A group here is state, wait reason, creator and the list of return addresses; what it is called is
 //! found out later, for those that are shown. Bounded: 2^18 groups and 6 million addresses of stacks;
@@ -9,8 +9,8 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use crate::runtime::go::symbol::{AddressHasher, mix};
 use crate::sample::{Frame, GroupId, Place};
+use crate::symbol::address_hash::{AddressHasher, mix};
 
 const MAX_GROUPS: usize = 1 << 18;
 const MAX_ADDRESSES: usize = 6 << 20;
@@ -27,9 +27,9 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn new(status: u32, reason: u8, creator: u64, pcs: &[u64]) -> Self {
+    pub fn new(status: u8, reason: u8, creator: u64, pcs: &[u64]) -> Self {
         let stack = pcs.iter().fold(pcs.len() as u64, |hash, &pc| mix(hash ^ pc));
-        Self { stack, creator, status: status as u8, reason }
+        Self { stack, creator, status, reason }
     }
 
     fn hash(&self) -> u64 {
@@ -65,12 +65,12 @@ pub struct RawGroup {
     pub changed: bool,
 }
 
-/// A group's place in the registry.
+/// A group's place among [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u32);
 
 impl Slot {
-    /// In no group: dead, never seen, or the runtime's own.
+    /// In no group: ended, never seen, or the runtime's own.
     pub const NONE: Self = Self(u32::MAX);
     /// Alive, but there was no room for its group.
     pub const OTHER: Self = Self(u32::MAX - 1);
@@ -81,7 +81,7 @@ impl Slot {
 }
 
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct Groups {
     groups: Vec<RawGroup>,
     slots: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     addresses: Vec<u64>,
@@ -95,7 +95,7 @@ pub struct Registry {
 
 const MAX_TRANSITIONS: usize = 1 << 16;
 
-impl Registry {
+impl Groups {
     /// Begins a sample: all members are counted anew.
     pub fn begin(&mut self) {
         for group in &mut self.groups {
@@ -186,13 +186,13 @@ impl Registry {
         self.transitions.iter().map(|(&(from, to), &count)| ((Slot(from), Slot(to)), count))
     }
 
-    /// Whether so much in it is of the past that [`Registry::compact`] is worth its while.
+    /// Whether so much in it is of the past that [`Groups::compact`] is worth its while.
     pub fn is_stale(&self) -> bool {
         let half_full = self.groups.len() > MAX_GROUPS / 2 || self.addresses.len() > MAX_ADDRESSES / 2;
         half_full && self.groups.iter().filter(|group| group.count == 0).count() > self.groups.len() / 4
     }
 
-    /// Forgets groups that no goroutine is in. `entries` are the only ones to keep slots over
+    /// Forgets groups that no task is in. `entries` are the only ones to keep slots over
     /// samples.
     pub fn compact(&mut self, entries: &mut [Entry]) {
         let mut used = vec![false; self.groups.len()];

@@ -6,15 +6,28 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::groups::{RawGroup, Registry, Shape, Slot};
-use crate::runtime::go::status;
-use crate::runtime::go::symbol::{GoSymbols, traceback};
+use super::groups::{Groups, RawGroup, Shape, Slot};
 use crate::sample::{Frame, Group, GroupId, GroupKind, Place};
 
 /// Groups of one sample.
 pub const MAX_SHOWN: usize = 2000;
 /// Raw groups that are symbolized for it: some look the same.
 const MAX_SYMBOLIZED: usize = 2 * MAX_SHOWN;
+
+/// How a runtime names what its groups are made of.
+pub trait Names {
+    /// What its tasks are.
+    fn kind(&self) -> GroupKind;
+    /// The same in one word, which goes into the identity of its groups.
+    fn noun(&self) -> &'static str;
+    fn state(&self, status: u8) -> &'static str;
+    /// Empty where there is none.
+    fn reason(&self, reason: u8) -> String;
+    /// Of a stack of return addresses, innermost first.
+    fn frames(&mut self, stack: &[u64]) -> Vec<Frame>;
+    /// The place that started a task, by an address in it.
+    fn creator(&mut self, address: u64) -> Option<Place>;
+}
 
 pub struct Report {
     pub groups: Vec<Group>,
@@ -36,15 +49,10 @@ fn weight(group: &RawGroup) -> u64 {
     weight
 }
 
-pub fn report(
-    registry: &mut Registry,
-    symbols: &mut GoSymbols,
-    reasons: &[String],
-    wrapper_id: u8,
-) -> Report {
-    let mut live: Vec<(u64, Slot)> = registry.live().map(|(slot, group)| (weight(group), slot)).collect();
+pub fn report(raw_groups: &mut Groups, names: &mut dyn Names) -> Report {
+    let mut live: Vec<(u64, Slot)> = raw_groups.live().map(|(slot, group)| (weight(group), slot)).collect();
     let live_total = live.len();
-    let all_members: u64 = registry.live().map(|(_, group)| u64::from(group.count)).sum();
+    let all_members: u64 = raw_groups.live().map(|(_, group)| u64::from(group.count)).sum();
     if live.len() > MAX_SYMBOLIZED {
         live.select_nth_unstable_by(MAX_SYMBOLIZED, |left, right| right.cmp(left));
         live.truncate(MAX_SYMBOLIZED);
@@ -55,17 +63,17 @@ pub fn report(
     let mut slots: Vec<Vec<Slot>> = Vec::new();
     let mut by_id: HashMap<GroupId, usize> = HashMap::new();
     for &(_, slot) in &live {
-        let Some(raw) = registry.get(slot) else { continue };
+        let Some(raw) = raw_groups.get(slot) else { continue };
         let shape = match &raw.shape {
             Some(shape) => Arc::clone(shape),
-            None => Arc::new(shape(raw, registry.pcs(slot), symbols, reasons, wrapper_id)),
+            None => Arc::new(shape(raw, raw_groups.pcs(slot), names)),
         };
         let index = *by_id.entry(shape.id).or_insert_with(|| {
             groups.push(Group {
                 id: shape.id,
-                kind: GroupKind::Goroutine,
-                state: status::name(u32::from(raw.key.status)).to_owned(),
-                wait_reason: reason(raw, reasons),
+                kind: names.kind(),
+                state: names.state(raw.key.status).to_owned(),
+                wait_reason: names.reason(raw.key.reason),
                 frames: Arc::clone(&shape.frames),
                 created_by: shape.created_by.clone(),
                 ..Group::default()
@@ -77,7 +85,7 @@ pub fn report(
             add(group, raw);
             slots.push(slot);
         }
-        if let Some(raw) = registry.get_mut(slot) {
+        if let Some(raw) = raw_groups.get_mut(slot) {
             raw.shape = Some(shape);
         }
     }
@@ -87,7 +95,7 @@ pub fn report(
         .enumerate()
         .flat_map(|(index, slots)| slots.iter().map(move |&slot| (slot, index)))
         .collect();
-    for ((from, to), count) in registry.transitions() {
+    for ((from, to), count) in raw_groups.transitions() {
         if let (Some(&from), Some(&to)) = (group_of.get(&from), group_of.get(&to))
             && from == to
             && let Some(group) = groups.get_mut(from)
@@ -109,24 +117,24 @@ pub fn report(
         .filter_map(|index| Some((groups.get(index)?.clone(), slots.get(index)?.clone())))
         .unzip();
 
-    for raw in registry.all_mut() {
+    for raw in raw_groups.all_mut() {
         raw.shown = false;
     }
     for &slot in slots.iter().flatten() {
-        if let Some(raw) = registry.get_mut(slot) {
+        if let Some(raw) = raw_groups.get_mut(slot) {
             raw.shown = true;
         }
     }
     // Names of groups that are not shown are found again when they are.
-    for raw in registry.all_mut().filter(|raw| !raw.shown) {
+    for raw in raw_groups.all_mut().filter(|raw| !raw.shown) {
         raw.shape = None;
     }
     let shown_members: u64 = groups.iter().map(|group| group.count).sum();
     Report {
         groups,
         slots,
-        groups_total: (live_total - merged) as u64 + u64::from(registry.others > 0),
-        members_left_out: all_members - shown_members + registry.others,
+        groups_total: (live_total - merged) as u64 + u64::from(raw_groups.others > 0),
+        members_left_out: all_members - shown_members + raw_groups.others,
     }
 }
 
@@ -143,30 +151,13 @@ fn add(group: &mut Group, raw: &RawGroup) {
     }
 }
 
-fn reason(raw: &RawGroup, reasons: &[String]) -> String {
-    if raw.key.reason == 0 {
-        return String::new();
-    }
-    match reasons.get(usize::from(raw.key.reason)) {
-        Some(name) => name.clone(),
-        None => format!("wait reason {}", raw.key.reason),
-    }
-}
-
-fn shape(raw: &RawGroup, pcs: &[u64], symbols: &mut GoSymbols, reasons: &[String], wrapper_id: u8) -> Shape {
-    let frames = frames(pcs, symbols, wrapper_id);
-    let created_by = symbols
-        .creator(raw.key.creator)
-        .filter(|creator| traceback::shown(&creator.function, creator.id == wrapper_id, false, ""))
-        .map(|creator| Place {
-            function: traceback::printed_name(&creator.function),
-            file: creator.file,
-            line: creator.line,
-        });
+fn shape(raw: &RawGroup, pcs: &[u64], names: &mut dyn Names) -> Shape {
+    let frames = names.frames(pcs);
+    let created_by = names.creator(raw.key.creator);
     let mut hash = Fnv::new();
-    hash.text("goroutine");
-    hash.text(status::name(u32::from(raw.key.status)));
-    hash.text(&reason(raw, reasons));
+    hash.text(names.noun());
+    hash.text(names.state(raw.key.status));
+    hash.text(&names.reason(raw.key.reason));
     for frame in &frames {
         hash.text(&frame.function);
         hash.number(u64::from(frame.line.unwrap_or(0)));
@@ -176,33 +167,6 @@ fn shape(raw: &RawGroup, pcs: &[u64], symbols: &mut GoSymbols, reasons: &[String
         hash.number(u64::from(created_by.line.unwrap_or(0)));
     }
     Shape { id: GroupId(hash.0), frames: frames.into(), created_by }
-}
-
-/// A stack as the program's own dump shows it.
-fn frames(pcs: &[u64], symbols: &mut GoSymbols, wrapper_id: u8) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    let mut callee = String::new();
-    let mut is_exact = false;
-    for &pc in pcs {
-        let calls = symbols.locate(pc, is_exact);
-        for call in calls.iter() {
-            let is_shown =
-                traceback::shown(&call.function, call.id == wrapper_id, frames.is_empty(), &callee);
-            callee.clone_from(&call.function);
-            if is_shown {
-                frames.push(call.frame(pc));
-            }
-        }
-        match calls.last() {
-            // The last of them is the physical function.
-            Some(function) => is_exact = traceback::is_injected(&function.function),
-            None => {
-                frames.push(Frame { address: pc, ..Frame::default() });
-                is_exact = false;
-            }
-        }
-    }
-    frames
 }
 
 /// FNV-1a: the same in every release and on every machine.

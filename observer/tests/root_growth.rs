@@ -9,6 +9,7 @@ use std::time::Duration;
 use observer::kernel::{Kernel, KernelOptions, TargetHandle};
 use observer::memory::growth::{GrowthReader, GrowthSites, Seen};
 use observer::memory::usage::ProcessReader;
+use observer::process::code::RuntimeCode;
 use observer::symbol::native::Native;
 use observer::unwind::dwarf::CallFrames;
 
@@ -50,9 +51,13 @@ impl Grower {
         let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
         let target = kernel.add_target(pid).unwrap();
         kernel.copy_stacks(&target, true).unwrap();
-        let growth =
-            GrowthReader::open(pid, false, Box::new(Native::new(pid)), Box::new(CallFrames::new(pid)))
-                .unwrap();
+        let growth = GrowthReader::open(
+            pid,
+            &RuntimeCode::default(),
+            Box::new(Native::new(pid)),
+            Box::new(CallFrames::new(pid)),
+        )
+        .unwrap();
         Self { program, kernel, _target: target, growth }
     }
 

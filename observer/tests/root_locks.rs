@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use observer::diagnose::locks;
+use observer::process::code::RuntimeCode;
 use observer::sample::{Deadlock, Group, Sample};
 use observer::symbol::native::Native;
-use observer::threads::{ThreadOptions, ThreadReader, ThreadSample};
+use observer::threads::{ThreadReader, ThreadSample};
 
 #[path = "support/c_programs.rs"]
 mod c_programs;
@@ -44,7 +45,7 @@ impl Locks {
 
     fn reader(&self) -> ThreadReader {
         let pid = self.pid();
-        ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)))
+        ThreadReader::open(pid, &RuntimeCode::default(), Box::new(Native::new(pid)))
     }
 }
 
@@ -328,7 +329,7 @@ fn root_numbers_of_another_namespace_are_translated() {
     let children = format!("/proc/{0}/task/{0}/children", target.pid());
     let pid: u32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     for by_kernel in [false, true] {
-        let mut reader = ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)));
+        let mut reader = ThreadReader::open(pid, &RuntimeCode::default(), Box::new(Native::new(pid)));
         let mut census = by_kernel.then(|| Census::of(pid));
         let sample = told(reader.sample(0.0, census.as_mut().map(Census::take).as_deref()).unwrap());
         assert_eq!(sample.deadlocks.len(), 1, "{:#?}", sample.groups);

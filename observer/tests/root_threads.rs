@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use observer::process::code::RuntimeCode;
 use observer::sample::Group;
 use observer::symbol::native::Native;
-use observer::threads::{ThreadError, ThreadOptions, ThreadReader, ThreadSample};
+use observer::threads::{ThreadError, ThreadReader, ThreadSample};
 
 #[path = "support/another_user.rs"]
 mod another_user;
@@ -51,7 +52,7 @@ impl Sleepers {
 
     fn reader(&self) -> ThreadReader {
         let pid = self.pid();
-        ThreadReader::open(pid, &ThreadOptions::default(), Box::new(Native::new(pid)))
+        ThreadReader::open(pid, &RuntimeCode::default(), Box::new(Native::new(pid)))
     }
 }
 

@@ -1,6 +1,4 @@
-//! The dashboard that we ship: every expression of it, asked of a real Prometheus that scrapes a real observer.
-
-#![allow(dead_code, reason = "each test uses some of it")]
+//! The dashboard that we ship: what it asks Prometheus for, and which names in that observer does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,63 +6,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::monitoring::{Prometheus, content, tool};
-
-/// What may find nothing in the observer and the target of the test: no limit, nothing lost, nothing amiss.
-const MAY_BE_EMPTY: [&str; 9] = [
-    "observer_target_up{",
-    "up{",
-    "target:observer_time_to_limit",
-    "target:observer_memory_limit_used",
-    "observer_memory_limit_bytes",
-    "observer_losses_total",
-    "observer_degraded",
-    "observer_site_retained_bytes",
-    "observer_unmapped_bytes_total",
-];
-
 /// Where an expression stands, and what it says to Prometheus.
-struct Asked {
-    place: String,
-    expression: String,
-    legend: String,
-}
-
-/// Every name and label exists, and every expression finds something; `metrics` is what the observer says now, and
-/// what it says when nothing is missing.
-#[track_caller]
-pub fn finds_what_it_asks_for(prometheus: &Prometheus, metrics: &str) {
-    let asked = expressions();
-    assert!(asked.len() > 40, "{}", asked.len());
-    syntax(&asked);
-    assert_eq!(strangers(&asked, metrics), Vec::<String>::new());
-    for Asked { place, expression, legend } in &asked {
-        let found = prometheus.query(expression);
-        let may_be_empty = MAY_BE_EMPTY.iter().any(|name| expression.contains(name));
-        assert!(!found.is_empty() || may_be_empty, "{place}: nothing is found by {expression}");
-        for label in placeholders(legend) {
-            assert!(
-                found.iter().all(|(labels, _)| labels[&label].is_string()),
-                "{place}: no {label}: {found:?}"
-            );
-        }
-    }
-}
-
-/// With this in the place of that, a name that observer does not know is found.
-#[track_caller]
-pub fn is_found_out(from: &str, to: &str, metrics: &str) {
-    let mut asked = expressions();
-    assert_eq!(strangers(&asked, metrics), Vec::<String>::new());
-    for asked in &mut asked {
-        asked.expression = asked.expression.replace(from, to);
-        asked.legend = asked.legend.replace(from, to);
-    }
-    assert_ne!(strangers(&asked, metrics), Vec::<String>::new(), "{to} is not found out");
+pub struct Asked {
+    pub place: String,
+    pub expression: String,
+    pub legend: String,
 }
 
 /// Metrics and labels that observer does not have.
-fn strangers(asked: &[Asked], metrics: &str) -> Vec<String> {
+pub fn strangers(asked: &[Asked], metrics: &str) -> Vec<String> {
     let exposed = labels(metrics);
     let mut all: BTreeSet<&str> = exposed.values().flatten().map(String::as_str).collect();
     all.extend(["job", "instance", "program", "function", "file", "line", "le"]);
@@ -93,7 +43,7 @@ fn strangers(asked: &[Asked], metrics: &str) -> Vec<String> {
 }
 
 /// All of the dashboard, the variables filled in.
-fn expressions() -> Vec<Asked> {
+pub fn expressions() -> Vec<Asked> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/grafana/observer.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let fill = |text: &str| {
@@ -123,21 +73,6 @@ fn expressions() -> Vec<Asked> {
         }
     }
     asked
-}
-
-/// promtool reads each as a rule.
-fn syntax(asked: &[Asked]) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("dashboard.yml");
-    let rules: Vec<Value> = asked
-        .iter()
-        .enumerate()
-        .map(|(number, asked)| serde_json::json!({"record": format!("panel:{number}"), "expr": asked.expression}))
-        .collect();
-    // JSON is YAML.
-    let groups = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]});
-    fs::write(&path, groups.to_string()).unwrap();
-    content(&tool("promtool", &["check", "rules", path.to_str().unwrap()], b""));
 }
 
 /// Families, and the labels that their series have.
@@ -208,7 +143,7 @@ fn grouped(expression: &str) -> Vec<String> {
 }
 
 /// The labels in `{{label}}`.
-fn placeholders(legend: &str) -> Vec<String> {
+pub fn placeholders(legend: &str) -> Vec<String> {
     let parts = legend.split("{{").skip(1);
     parts.filter_map(|part| Some(part.split_once("}}")?.0.trim().to_owned())).collect()
 }

@@ -1,7 +1,5 @@
 //! A small HTTP server on loopback that keeps what it is sent, for tests of those who send.
 
-#![allow(dead_code, reason = "each test uses some of it")]
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

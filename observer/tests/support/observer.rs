@@ -1,7 +1,5 @@
 //! Runs the program as its user does, and keeps what it printed.
 
-#![allow(dead_code, reason = "each test uses some of it")]
-
 use std::process::{Child, Command, Output, Stdio};
 
 /// Its command line; a backtrace that it would print, it is asked for.

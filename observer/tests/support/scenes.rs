@@ -1,15 +1,13 @@
 //! Targets in every state that the page shows, by the simulated service.
 
-#![allow(dead_code, reason = "shared by several tests, none uses all of it")]
-
 use observer::board::TargetState;
 use observer::diagnose::{Deadlock, History, diagnose};
 use observer::sample::{DeadlockedThread, Degraded, Frame, Growth, GrowthSite, Mapped};
 use observer::timeline::Timeline;
 
-use crate::cases;
-use crate::service::{MIB, Run, Service};
-use crate::shown::{BEGAN, state};
+use super::shown::{BEGAN, state};
+use crate::simulate::cases;
+use crate::simulate::service::{MIB, Run, Service};
 
 pub fn leak(seconds: f64) -> Run {
     Service { seconds, interval: 3.0, ..cases::story().service }.run(3)

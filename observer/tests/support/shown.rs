@@ -1,7 +1,5 @@
 //! A board with a simulated service on it, and a web server in front of it, on a free port.
 
-#![allow(dead_code, reason = "shared by several tests, none uses all of it")]
-
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -14,8 +12,8 @@ use observer::tell::metrics::Metrics;
 use observer::tell::web::{Options, Server, Shown, listen};
 use observer::timeline::Timeline;
 
-use crate::cases;
-use crate::service::{Run, Service};
+use crate::simulate::cases;
+use crate::simulate::service::{Run, Service};
 
 /// Unix seconds of the first sample.
 pub const BEGAN: f64 = 1_780_000_000.0;

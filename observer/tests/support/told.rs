@@ -1,23 +1,21 @@
 //! Targets on a board without a process, and the text format of Prometheus read back.
 
-#![allow(dead_code, reason = "each test uses some of it")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use observer::board::TargetState;
+use observer::board::{Board, TargetState};
 use observer::diagnose::{History, diagnose};
-use observer::sample::{Sample, TargetInfo};
+use observer::sample::{Degraded, Growth, Losses, Mapped, Sample, TargetInfo, Waits};
 
-use crate::cases::{self, Case};
-use crate::service::Run;
+use crate::simulate::cases::{self, Case};
+use crate::simulate::service::{self, Run};
 
 /// When the first sample of every target here is taken, in unix seconds.
 pub const BEGAN: f64 = 1_800_000_000.0;
 
 /// A target with this one sample.
 pub fn state(name: &str, sample: Sample) -> TargetState {
-    let target = crate::service::target();
+    let target = service::target();
     let mut history = History::new();
     history.push(sample.clone());
     let diagnosis = diagnose(&history, &target);
@@ -44,6 +42,26 @@ pub fn leaking(name: &str) -> TargetState {
 pub fn healthy(name: &str) -> TargetState {
     let Case { service, .. } = cases::healthy_services().swap_remove(0);
     after(name, &service.run(7))
+}
+
+/// A board on which nothing is missing.
+pub fn everything() -> Arc<Board> {
+    let board = Arc::new(Board::default());
+    board.publish(leaking("checkout"));
+    let mapped = || BTreeMap::from([("mmap".to_owned(), 5), ("brk".to_owned(), 7)]);
+    let sample = Sample {
+        growth: Some(Growth {
+            page_faults: 12,
+            mapped: Mapped { source: "maps".into(), mapped_bytes: mapped(), unmapped_bytes: mapped() },
+            ..Growth::default()
+        }),
+        waits: Some(Waits { ended: 3, log2_microseconds: vec![1, 0, 2] }),
+        degraded: vec![Degraded { feature: "ebpf".into(), ..Degraded::default() }],
+        ..Sample::default()
+    };
+    board.publish(state("shop", sample));
+    board.lose(&Losses::from([("torn_reads".to_owned(), 3)]));
+    board
 }
 
 fn told(

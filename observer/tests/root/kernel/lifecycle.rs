@@ -1,0 +1,49 @@
+//! Exec, fork and exit of a target, and its threads that come and go.
+
+use std::process::{Command, Stdio};
+
+use observer::kernel::{Change, KernelOptions};
+
+use super::{Target, load, ready};
+
+#[test]
+#[ignore = "needs root"]
+fn lifecycle_tells_of_exec_fork_and_exit() {
+    let mut kernel = load(&KernelOptions::default());
+    let mut target = Target::start("grow", &[]);
+    ready(&mut target);
+    let handle = kernel.add_target(target.pid()).unwrap();
+    target.say("exec");
+    ready(&mut target);
+    target.say("fork");
+    target.line();
+    let changes: Vec<_> = kernel.lifecycle().iter().map(|event| (event.pid, event.change)).collect();
+    assert_eq!(changes[0], (target.pid(), Change::Exec));
+    assert!(
+        matches!(changes[1], (_, Change::Fork { child_global_tgid }) if child_global_tgid != 0),
+        "{changes:?}"
+    );
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    let pid = target.pid();
+    // Its input ends, and it leaves with status 7.
+    let Target { child, input, .. } = &mut target;
+    drop(std::mem::replace(
+        input,
+        Command::new("true").stdin(Stdio::piped()).spawn().unwrap().stdin.unwrap(),
+    ));
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    let events = kernel.lifecycle();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((events[0].pid, events[0].change), (pid, Change::Exit { status: 7 << 8 }));
+
+    let mut threads = Target::start("waits", &[]);
+    ready(&mut threads);
+    let other = kernel.add_target(threads.pid()).unwrap();
+    for _ in 0..5 {
+        threads.say("refuse 1");
+        threads.line();
+    }
+    let turnover = kernel.threads(&other).unwrap();
+    assert_eq!((turnover.created, turnover.exited), (5, 5));
+    assert_eq!(kernel.threads(&handle).unwrap().created, 0);
+}

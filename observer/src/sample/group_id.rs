@@ -2,9 +2,9 @@
 
 use crate::sample::{Frame, GroupId, GroupKind};
 
-/// FNV-1a, so that an id means the same in every build.
+/// The id of a group, the same in every build.
 pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
-    let mut hash = Hash(0xcbf2_9ce4_8422_2325);
+    let mut hash = Parts(Fnv::new());
     hash.add(match kind {
         GroupKind::Goroutine => b"goroutine",
         GroupKind::Thread => b"thread",
@@ -37,23 +37,65 @@ pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
             _ => hash.add(&frame.address.to_le_bytes()),
         }
     }
-    GroupId(hash.0)
+    GroupId(hash.0.finish())
 }
 
-struct Hash(u64);
+struct Parts(Fnv);
 
-impl Hash {
+impl Parts {
     /// Each part with its length, so that parts cannot run into each other.
     fn add(&mut self, part: &[u8]) {
-        for &byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
+        self.0.write(&(part.len() as u64).to_le_bytes());
+        self.0.write(part);
+    }
+}
+
+/// FNV-1a of 64 bits: the same in every release and on every machine. Ids rest on it, and recordings and histories on
+/// ids: what is written, and in which order, must never change.
+pub struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fnv {
+    pub fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
+    }
+
+    pub fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_never_change() {
+        // Of the published test vectors of FNV-1a.
+        let mut hash = Fnv::new();
+        assert_eq!(hash.finish(), 0xcbf2_9ce4_8422_2325);
+        hash.write(b"foobar");
+        assert_eq!(hash.finish(), 0x8594_4171_f739_67e8);
+        let frame = Frame {
+            function: "take".to_owned(),
+            file: Some("/src/shop.c".to_owned()),
+            line: Some(3),
+            module: Some("shop".to_owned()),
+            ..Frame::default()
+        };
+        assert_eq!(of_group(GroupKind::Thread, "mutex lock", &[frame]), GroupId(0xa149_523f_abc8_bb6b));
+    }
 
     #[test]
     fn differs_by_reason_and_place_and_by_nothing_else() {

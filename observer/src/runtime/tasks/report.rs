@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::groups::{Groups, RawGroup, Shape, Slot};
+use crate::sample::group_id::Fnv;
 use crate::sample::{Frame, Group, GroupId, GroupKind, Place};
 
 /// Groups of one sample.
@@ -155,37 +156,26 @@ fn shape(raw: &RawGroup, pcs: &[u64], names: &mut dyn Names) -> Shape {
     let frames = names.frames(pcs);
     let created_by = names.creator(raw.key.creator);
     let mut hash = Fnv::new();
-    hash.text(names.noun());
-    hash.text(names.state(raw.key.status));
-    hash.text(&names.reason(raw.key.reason));
+    text(&mut hash, names.noun());
+    text(&mut hash, names.state(raw.key.status));
+    text(&mut hash, &names.reason(raw.key.reason));
     for frame in &frames {
-        hash.text(&frame.function);
-        hash.number(u64::from(frame.line.unwrap_or(0)));
+        text(&mut hash, &frame.function);
+        number(&mut hash, u64::from(frame.line.unwrap_or(0)));
     }
     if let Some(created_by) = &created_by {
-        hash.text(&created_by.function);
-        hash.number(u64::from(created_by.line.unwrap_or(0)));
+        text(&mut hash, &created_by.function);
+        number(&mut hash, u64::from(created_by.line.unwrap_or(0)));
     }
-    Shape { id: GroupId(hash.0), frames: frames.into(), created_by }
+    Shape { id: GroupId(hash.finish()), frames: frames.into(), created_by }
 }
 
-/// FNV-1a: the same in every release and on every machine.
-struct Fnv(u64);
+/// Each text with an end that no text has in it, so that they cannot run into each other.
+fn text(hash: &mut Fnv, text: &str) {
+    hash.write(text.as_bytes());
+    hash.write(&[0xff]);
+}
 
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn text(&mut self, text: &str) {
-        for &byte in text.as_bytes().iter().chain(&[0xff]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-
-    fn number(&mut self, number: u64) {
-        for byte in number.to_le_bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
+fn number(hash: &mut Fnv, number: u64) {
+    hash.write(&number.to_le_bytes());
 }

@@ -1,13 +1,12 @@
 //! From samples to a verdict: who keeps the memory, how sure that is, and what is not known.
 //!
-//! Pure: no I/O, no clock, no kernel. Imports `sample` and nothing else of the crate, so that every case that ever went
+//! Pure: no I/O, no clock, no kernel. Imports `sample`, `language` and `format`, and nothing else of the crate, so that every case that ever went
 //! wrong can be kept as a recorded series ([`recording`]) and replayed. A [`History`] takes each sample as it comes and
 //! stays small; [`diagnose`] may be called at any time, costs about a millisecond for a thousand groups, and says the
 //! same for the same samples.
 
 mod allocated;
 mod attribution;
-mod call;
 mod cause;
 pub mod growth;
 mod history;

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod diagnose;
 pub mod format;
 pub mod kernel;
+pub mod language;
 pub mod memory;
 pub mod observe;
 pub mod process;

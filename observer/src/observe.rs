@@ -160,7 +160,7 @@ impl Observer {
             self.native = Native::open(pid, &self.options, &self.kernel, &self.runtimes);
             sample = self.measure().with_context(failed)?;
         }
-        let cheap = sample.totals.goroutines.unwrap_or(0) <= FOLLOWED_IN_SNAPSHOT;
+        let cheap = sample.totals.tasks.unwrap_or(0) <= FOLLOWED_IN_SNAPSHOT;
         let followed = (self.options.retained || cheap)
             && self.heap.measure_largest(&mut self.runtimes, &sample, self.options.retained);
         if followed {

@@ -70,7 +70,7 @@ impl Runtimes {
             match reader.tasks(sample.at_seconds) {
                 Ok(tasks) => {
                     sample.groups.extend(tasks.groups);
-                    *sample.totals.goroutines.get_or_insert_default() += tasks.alive;
+                    *sample.totals.tasks.get_or_insert_default() += tasks.alive;
                     sample.totals.groups += tasks.groups_total;
                     sample.totals.members_left_out += tasks.members_left_out;
                     for (name, lost) in tasks.losses {
@@ -82,7 +82,7 @@ impl Runtimes {
                 Err(RuntimeError::Unreadable(degraded)) => sample.degraded.push(degraded),
             }
             match reader.heap() {
-                Ok(heap) => sample.memory.go = sample.memory.go.take().or(heap),
+                Ok(heap) => sample.memory.heap = sample.memory.heap.take().or(heap),
                 Err(RuntimeError::Exited) => return Err(Exited),
                 Err(RuntimeError::Unreadable(degraded)) => sample.degraded.push(degraded),
             }

@@ -7,7 +7,6 @@ mod frame;
 mod group;
 pub mod group_id;
 mod memory;
-pub mod origin;
 mod target;
 
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use deadlock::{Deadlock, DeadlockedThread};
 pub use frame::{Frame, Place};
 pub use group::{Group, GroupId, GroupKind, Holder, Retained, StackEnd, ThreadName, WaitsOn};
-pub use memory::{AllocationSite, Allocations, GoMemory, Growth, GrowthSite, Mapped, Memory};
+pub use memory::{AllocationSite, Allocations, Growth, GrowthSite, HeapUsage, Mapped, Memory};
 pub use target::{Container, Runtime, TargetInfo};
 
 /// What was lost or left out since the last sample, by name: `torn_reads`, `ring_full`, `stacks_truncated`, ...
@@ -28,6 +27,13 @@ pub type Losses = BTreeMap<String, u64>;
 pub fn lose(losses: &mut Losses, name: &str, lost: u64) {
     if lost > 0 {
         *losses.entry(name.to_owned()).or_default() += lost;
+    }
+}
+
+impl Totals {
+    /// The members that a runtime keeps on its threads, by kind.
+    pub fn tasks(&self) -> impl Iterator<Item = (GroupKind, u64)> {
+        self.tasks.iter().map(|tasks| (GroupKind::Goroutine, *tasks))
     }
 }
 
@@ -62,7 +68,8 @@ pub struct Sample {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Every live goroutine, also those in no group of the sample.
-    pub goroutines: Option<u64>,
+    #[serde(rename = "goroutines")]
+    pub tasks: Option<u64>,
     pub threads: u64,
     /// Distinct groups before the sample was bounded.
     pub groups: u64,

@@ -97,7 +97,7 @@ impl Timeline {
             generation: sample.generation,
             resident_bytes: sample.memory.resident_bytes,
             anonymous_bytes: sample.memory.anonymous_bytes,
-            heap_in_use_bytes: sample.memory.go.as_ref().map(|go| go.heap_in_use_bytes),
+            heap_in_use_bytes: sample.memory.heap.as_ref().map(|heap| heap.heap_in_use_bytes),
             limit_bytes: sample.memory.limit_bytes,
             groups: chosen
                 .values()

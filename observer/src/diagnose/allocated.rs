@@ -2,6 +2,7 @@
 
 use super::{Diagnosis, site};
 use crate::format::{bytes, bytes_per_second, counted, percent};
+use crate::language;
 use crate::sample::{AllocationSite, Allocations};
 
 /// Sites of a diagnosis.
@@ -36,8 +37,9 @@ pub fn sentence(diagnosis: &Diagnosis) -> Option<String> {
         return None;
     }
     Some(format!(
-        "No group of blocked goroutines or threads grows. {} of the live bytes allocated since attach were allocated by \
+        "No group of blocked {} grows. {} of the live bytes allocated since attach were allocated by \
          {name} ({} in {}, {} more).",
+        language::members("or"),
         percent(share.min(1.0)),
         bytes(live as f64),
         counted(samples, "sample"),

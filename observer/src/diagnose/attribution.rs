@@ -9,6 +9,7 @@ use super::cause::Cluster;
 use super::memory::Reading;
 use super::trend::{self, Point};
 use crate::format::{bytes, percent};
+use crate::language;
 use crate::sample::Group;
 
 /// What one member of the culprit keeps, its companions' share included.
@@ -96,7 +97,7 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
     let root = direct(cluster.root.group());
     let rate = cluster.root.rise.per_second.max(1e-9);
     let alone = all_per_second <= rate * 1.001;
-    let noun = cluster.root.group().kind.noun();
+    let noun = language::of(cluster.root.group().kind).noun();
     let mut sum = root;
     for (other, _) in &cluster.others {
         let ratio = positive(other.rise.per_second) / rate;

@@ -1,13 +1,14 @@
 //! Which of the groups that leak is the cause, and which only leak because it does.
 //!
 //! Takes the leaking groups, gives [`Cluster`]s: one root each, with the groups that grow in step with it. A leaked
-//! request often shows as three groups: the goroutine that blocks, the parent that waits for it, a helper beside it.
+//! request often shows as three groups: the one that blocks, the parent that waits for it, a helper beside it.
 //! Growing at the same rate joins nothing (two unrelated leaks may); a shared origin does.
 
 use super::history::GroupSeries;
 use super::site;
-use super::turnover::{self, Rise, Wait};
-use crate::sample::{Group, GroupKind};
+use super::turnover::{self, Rise};
+use crate::language::{self, Language, Origin, Scope};
+use crate::sample::Group;
 
 /// A group that grows and does not drain.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +41,9 @@ pub struct Cluster<'a> {
 /// What ties a group to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tie {
-    /// It runs the function that started the root's goroutines, and waits.
+    /// It runs the function that started the root's members, and waits.
     WaitsForIt,
-    /// The root's goroutines started it.
+    /// The root's members started it.
     StartedByIt,
     /// Started by the same function.
     SameOrigin,
@@ -108,16 +109,17 @@ fn with_root<'a>(members: &[Suspect<'a>]) -> Option<Cluster<'a>> {
     Some(Cluster { root, others })
 }
 
+fn language_of(group: &Group) -> &'static dyn Language {
+    language::of(group.kind)
+}
+
+fn scope<'f>(group: &Group, function: &'f str) -> Scope<'f> {
+    language_of(group).scope(function)
+}
+
 /// How directly what a group waits for says that somebody is missing: less is more.
 fn severity(group: &Group) -> u8 {
-    match (turnover::wait(group), group.wait_reason.as_str()) {
-        (Wait::Hard, "sync.WaitGroup.Wait" | "semacquire" | "thread join") => 1,
-        (Wait::Hard, _) => 0,
-        (Wait::Soft, "sync.Cond.Wait" | "condition wait" | "barrier wait") => 1,
-        (Wait::Soft, _) => 2,
-        (Wait::Peer, _) => 3,
-        (Wait::Runs, _) => 4,
-    }
+    language_of(group).severity(turnover::wait(group), &group.wait_reason)
 }
 
 fn related(a: &Suspect<'_>, b: &Suspect<'_>) -> bool {
@@ -131,9 +133,6 @@ fn tie(root: &Suspect<'_>, other: &Suspect<'_>) -> Option<Tie> {
     }
     if same_code(a, b) {
         return Some(Tie::SameCode);
-    }
-    if a.kind == GroupKind::Thread {
-        return None;
     }
     if waits_for(other, root) {
         return Some(Tie::WaitsForIt);
@@ -150,57 +149,48 @@ fn tie(root: &Suspect<'_>, other: &Suspect<'_>) -> Option<Tie> {
 
 /// `parent` has the function that started `child` on its stack, and rests in a wait that a child can end.
 fn waits_for(parent: &Suspect<'_>, child: &Suspect<'_>) -> bool {
-    let reason = parent.group().wait_reason.as_str();
-    let may_wait =
-        matches!(reason, "semacquire" | "sync.WaitGroup.Wait" | "chan receive" | "select" | "sync.Cond.Wait");
-    may_wait
+    language_of(parent.group()).waits_for_started(&parent.group().wait_reason)
         && started_by(parent.group(), child.group())
         && child.rise.per_second > 0.5 * parent.rise.per_second
 }
 
 /// `parent` runs the function that started `child`, or waits in the object that did (`errgroup.(*Group)`).
 fn started_by(parent: &Group, child: &Group) -> bool {
+    let language = language_of(child);
     let on_stack = |function: &str| parent.frames.iter().any(|f| f.function == function);
     let starter = child.created_by.as_ref().map(|place| place.function.as_str()).filter(|f| !f.is_empty());
     let by_starter = starter.is_some_and(|function| {
         on_stack(function)
-            || (on_stack(site::enclosing(function)) && !is_dispatcher(function))
-            || site::receiver(function).is_some_and(|of| {
-                parent.frames.iter().any(|f| site::receiver(&f.function) == Some(of)) && is_starter(function)
+            || (on_stack(scope(child, function).enclosing) && !language.dispatches(function))
+            || scope(child, function).receiver.is_some_and(|of| {
+                parent.frames.iter().any(|f| scope(child, &f.function).receiver == Some(of))
+                    && language.starts_for_others(function)
             })
     });
-    let same_goroutine = parent.created_by == child.created_by;
-    !same_goroutine
+    let same_creator = parent.created_by == child.created_by;
+    !same_creator
         && (by_starter
             || entry(child).is_some_and(|function| {
-                let outer = site::enclosing(function);
+                let outer = scope(child, function).enclosing;
                 outer != function && on_stack(outer)
             }))
-}
-
-/// Functions that start goroutines for whoever calls them: having them in common says nothing.
-fn is_starter(function: &str) -> bool {
-    function == "sync.(*WaitGroup).Go"
-        || function.contains("errgroup.(*Group).")
-        || function.contains("singleflight.(*Group).")
-}
-
-/// Functions every request passes through.
-fn is_dispatcher(function: &str) -> bool {
-    function.starts_with("net/http.(*Server)") || function.starts_with("runtime.") || function == "main.main"
 }
 
 fn entry(group: &Group) -> Option<&str> {
     group.frames.last().map(|frame| frame.function.as_str()).filter(|function| !function.is_empty())
 }
 
-/// The functions a group's goroutines come from: where they were started, and where their closure was written.
+/// The functions a group's members come from: where they were started, and where their closure was written.
 fn origins(group: &Group) -> impl Iterator<Item = &str> {
-    let starter = group.created_by.as_ref().map(|place| site::enclosing(&place.function));
-    let closure = entry(group).filter(|function| site::enclosing(function) != *function).map(site::enclosing);
+    let language = language_of(group);
+    let enclosing = |function| language.scope(function).enclosing;
+    let starter = group.created_by.as_ref().map(|place| enclosing(&place.function));
+    let closure = entry(group).filter(|function| enclosing(function) != *function).map(enclosing);
     starter
         .into_iter()
-        .filter(|function| !function.is_empty() && !is_starter(function) && !is_dispatcher(function))
+        .filter(|function| {
+            !function.is_empty() && !language.starts_for_others(function) && !language.dispatches(function)
+        })
         .chain(closure)
 }
 
@@ -211,16 +201,17 @@ fn same_object(a: &Group, b: &Group) -> bool {
     }
 }
 
-/// The same goroutines at another line or in another state: same creator, same entry, same innermost own function;
+/// The same code at another line or in another state: same creator, same entry, same innermost own function;
 /// or blocked on locks of the same type.
 fn same_code(a: &Group, b: &Group) -> bool {
     let (Some(one), Some(other)) = (site::own_frame(a), site::own_frame(b)) else { return false };
     if one.function.is_empty() || other.function.is_empty() {
         return false;
     }
-    let locks = |group: &Group| group.wait_reason.contains("Mutex");
-    if locks(a) && locks(b) && site::receiver(&one.function).is_some() {
-        return site::receiver(&one.function) == site::receiver(&other.function);
+    let (mine, its) = (scope(a, &one.function), scope(b, &other.function));
+    let locks = |group: &Group| language_of(group).is_lock(&group.wait_reason);
+    if locks(a) && locks(b) && mine.receiver.is_some() {
+        return mine.receiver == its.receiver;
     }
     let entries = entry(a).is_some() && entry(a) == entry(b);
     let creators = a.created_by == b.created_by;
@@ -228,13 +219,10 @@ fn same_code(a: &Group, b: &Group) -> bool {
         return false;
     }
     // A router starts every handler at the same place: only what the program itself entered counts as one.
-    let own_entry = entry(a).is_some_and(|function| {
-        !site::is_go_standard(function) && site::package(function) == site::package(&one.function)
+    let own_entry = a.frames.last().is_some_and(|frame| {
+        language_of(a).origin(frame) == Origin::Own && scope(a, &frame.function).package == mine.package
     });
-    one.function == other.function
-        || (a.kind == GroupKind::Goroutine
-            && own_entry
-            && site::package(&one.function) == site::package(&other.function))
+    one.function == other.function || (mine.package.is_some() && own_entry && mine.package == its.package)
 }
 
 /// One grows a whole number of times as fast as the other, as far as the counts can tell.

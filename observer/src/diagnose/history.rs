@@ -488,7 +488,7 @@ fn thin_memory(points: &mut Vec<MemoryPoint>) {
 }
 
 fn floor_bytes(memory: &Memory) -> u64 {
-    memory.go.as_ref().map_or(memory.anonymous_bytes, |go| go.heap_objects_bytes)
+    memory.heap.as_ref().map_or(memory.anonymous_bytes, |heap| heap.heap_objects_bytes)
 }
 
 #[cfg(test)]

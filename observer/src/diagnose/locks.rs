@@ -5,7 +5,7 @@
 
 use super::site;
 use crate::format::{count, counted};
-use crate::sample::{Deadlock, DeadlockedThread, Frame, Group, GroupKind, Holder, Place, Sample};
+use crate::sample::{Deadlock, DeadlockedThread, Holder, Sample};
 
 /// Threads of a circle that its sentence tells of.
 const TOLD: usize = 3;
@@ -21,7 +21,7 @@ pub fn tell(sample: &mut Sample) {
     }
     for deadlock in &mut sample.deadlocks {
         for thread in &mut deadlock.threads {
-            thread.site = place(&thread.frames);
+            thread.site = site::place_of_thread(&thread.frames);
         }
         deadlock.description = deadlock_sentence(deadlock);
     }
@@ -44,7 +44,9 @@ fn thread_of_holder(holder: &Holder) -> String {
 /// `thread 4243 (flusher), which waits in read() at flush_log log.c:88`.
 fn holder(holder: &Holder) -> String {
     let who = thread_of_holder(holder);
-    let at = place(&holder.frames).map(|place| format!(" at {}", site::words(&place))).unwrap_or_default();
+    let at = site::place_of_thread(&holder.frames)
+        .map(|place| format!(" at {}", site::words(&place)))
+        .unwrap_or_default();
     match (holder.state.as_str(), &holder.waits_in) {
         ("running", _) if at.is_empty() => format!("{who}, which is running"),
         ("running", _) => format!("{who}, which is running, lately{at}"),
@@ -124,15 +126,10 @@ fn thing(thread: &DeadlockedThread) -> String {
     )
 }
 
-/// The line to look at in a thread's stack.
-fn place(frames: &std::sync::Arc<[Frame]>) -> Option<Place> {
-    site::place(&Group { kind: GroupKind::Thread, frames: frames.clone(), ..Group::default() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::WaitsOn;
+    use crate::sample::{Frame, Group, WaitsOn};
 
     fn frames(function: &str, line: u32) -> std::sync::Arc<[Frame]> {
         let library = Frame {

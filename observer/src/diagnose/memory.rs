@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{History, MemoryPoint};
 use super::trend::{self, Point};
+use crate::language;
 use crate::sample::Memory;
 
 /// Values of the curve kept for drawing.
@@ -58,23 +59,24 @@ pub struct Reading {
 }
 
 fn in_use(memory: &Memory) -> f64 {
-    match &memory.go {
-        Some(go) => {
-            let heap = if go.heap_objects_bytes > 0 { go.heap_objects_bytes } else { go.heap_in_use_bytes };
-            heap as f64 + go.stack_in_use_bytes as f64
+    match &memory.heap {
+        Some(heap) => {
+            let objects =
+                if heap.heap_objects_bytes > 0 { heap.heap_objects_bytes } else { heap.heap_in_use_bytes };
+            objects as f64 + heap.stack_in_use_bytes as f64
         }
         None => memory.anonymous_bytes as f64,
     }
 }
 
-/// Anonymous memory beyond the most that Go's heap and stacks had in use until then: the runtime keeps what it once had,
+/// Anonymous memory beyond the most that the runtime's heap and stacks had in use until then: it keeps what it once had,
 /// so that what lies above that is C's, or of whatever else the process has in it.
-fn outside_go(points: &[MemoryPoint]) -> Vec<Point> {
+fn outside_heap(points: &[MemoryPoint]) -> Vec<Point> {
     let mut most = 0;
     let mut outside = Vec::with_capacity(points.len());
     for point in points {
-        let Some(go) = &point.memory.go else { continue };
-        most = most.max(go.heap_in_use_bytes.saturating_add(go.stack_in_use_bytes));
+        let Some(heap) = &point.memory.heap else { continue };
+        most = most.max(heap.heap_in_use_bytes.saturating_add(heap.stack_in_use_bytes));
         let value = point.memory.anonymous_bytes.saturating_sub(most) as f64;
         outside.push(Point { at: point.at, value });
     }
@@ -105,7 +107,7 @@ pub fn read(history: &History) -> Reading {
     let points = history.memory();
     let resident = series(points, |m| m.resident_bytes as f64);
     let used = series(points, in_use);
-    let collected = points.iter().any(|p| p.memory.go.is_some());
+    let collected = points.iter().any(|p| p.memory.heap.is_some());
     let slope = trend::slope(since_last_drop(&resident));
     let last = points.last().map(|p| p.memory.clone()).unwrap_or_default();
 
@@ -157,19 +159,25 @@ pub fn read(history: &History) -> Reading {
         .filter(|_| pace > 0.0)
         .map(|limit| limit.saturating_sub(usage) as f64 / pace)
         .filter(|seconds| seconds.is_finite());
-    let outside = if collected && !still_rising { outside_go(points) } else { Vec::new() };
+    let outside = if collected && !still_rising { outside_heap(points) } else { Vec::new() };
     let outside_rises = rises(&outside, &outside, window, 0.0, LEAST_RISE_BYTES);
+    let runtime = points
+        .iter()
+        .rev()
+        .find_map(|p| p.memory.heaps().next())
+        .map_or("", |(kind, _)| language::of(kind).name());
+    let outside_basis = format!("anonymous memory outside {runtime}'s heap and stacks");
     let (floor, live_slope, basis, certain, still_rising) = if outside_rises {
         let slope = trend::slope(&outside);
-        (outside, slope, "anonymous memory outside Go's heap and stacks", true, true)
+        (outside, slope, outside_basis, true, true)
     } else {
-        (floor, live_slope, basis, certain, still_rising)
+        (floor, live_slope, basis.to_owned(), certain, still_rising)
     };
     let trend = MemoryTrend {
         first_bytes: points.first().map_or(0, |p| p.memory.resident_bytes),
         last_bytes: last.resident_bytes,
         slope_bytes_per_second: finite(slope),
-        live_basis: basis.to_owned(),
+        live_basis: basis,
         live_slope_bytes_per_second: finite(live_slope),
         collections: troughs.len() as u64,
         live_is_certain: certain,
@@ -188,7 +196,7 @@ fn lowest_of_cycles(points: &[MemoryPoint]) -> Vec<Point> {
     let mut lowest: Vec<Point> = Vec::new();
     let mut cycle = None;
     for point in points {
-        let Some(now) = point.memory.go.as_ref().and_then(|go| go.collections) else { continue };
+        let Some(now) = point.memory.heap.as_ref().and_then(|heap| heap.collections) else { continue };
         let used = Point { at: point.at, value: in_use(&point.memory) };
         // A count that falls is a torn read or another life.
         match cycle.replace(now) {
@@ -249,7 +257,7 @@ pub fn finite(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{GoMemory, Sample};
+    use crate::sample::{HeapUsage, Sample};
 
     /// A heap where all that is allocated lives, which the runtime collects whenever it has doubled.
     fn cache(collections: bool) -> History {
@@ -261,13 +269,13 @@ mod tests {
                 cycles += 1;
                 goal *= 2;
             }
-            let go = GoMemory {
+            let go = HeapUsage {
                 heap_in_use_bytes: heap,
                 heap_objects_bytes: heap,
                 stack_in_use_bytes: 1 << 20,
                 collections: collections.then_some(cycles),
             };
-            let memory = Memory { resident_bytes: 2 * heap, go: Some(go), ..Memory::default() };
+            let memory = Memory { resident_bytes: 2 * heap, heap: Some(go), ..Memory::default() };
             history.push(Sample { at_seconds: second as f64, memory, ..Sample::default() });
         }
         history
@@ -278,7 +286,7 @@ mod tests {
         let mut history = History::new();
         for second in 0..60u64 {
             let heap = low + (second % 5) * (8 << 20);
-            let go = GoMemory {
+            let go = HeapUsage {
                 heap_in_use_bytes: heap,
                 heap_objects_bytes: heap,
                 stack_in_use_bytes: 1 << 20,
@@ -286,7 +294,7 @@ mod tests {
             };
             let anonymous_bytes = low + (36 << 20) + outside(second);
             let resident_bytes = anonymous_bytes + (8 << 20);
-            let memory = Memory { resident_bytes, anonymous_bytes, go: Some(go), ..Memory::default() };
+            let memory = Memory { resident_bytes, anonymous_bytes, heap: Some(go), ..Memory::default() };
             history.push(Sample { at_seconds: second as f64, memory, ..Sample::default() });
         }
         read(&history).trend

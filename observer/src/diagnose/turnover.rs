@@ -1,13 +1,13 @@
 //! Does a group grow, and do its members ever leave? The one question that tells a leak from a busy service.
 //!
 //! Reads a [`GroupSeries`], gives a [`Standing`]. Two rising lines prove nothing; members that stay, one by one, do.
-//! What is asked of a group depends on what its members wait for: a goroutine that waits for a reader that went away
+//! What is asked of a group depends on what its members wait for: one that waits for a reader that went away
 //! is judged in seconds, one that waits for a peer on the network may be a slow client and is given minutes.
 
-use super::call;
 use super::history::{GroupPoint, GroupSeries};
 use super::trend::{self, Point};
-use crate::sample::{Group, GroupKind};
+use crate::language::{self, Wait};
+use crate::sample::Group;
 
 /// New members below which nothing is said.
 pub const LEAST_NEW: f64 = 20.0;
@@ -19,19 +19,6 @@ pub const LEAST_SAMPLES: u64 = 10;
 const PEER_SECONDS: f64 = 300.0;
 /// Look-backs, longest first, when the whole life does not show a leak: one may have begun after hours of peace.
 const LOOK_BACK_SECONDS: [f64; 3] = [3_600.0, 900.0, 240.0];
-
-/// What members of a group wait for, as far as it matters how long to watch them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
-    /// Only another goroutine can end it, and it was expected to: sends, locks, nil channels, wait groups.
-    Hard,
-    /// May be the normal rest of something long-lived: receives, selects, conditions, futexes.
-    Soft,
-    /// A peer or the clock can end it: network, sleep, system calls, or workers that take turns.
-    Peer,
-    /// Not waiting.
-    Runs,
-}
 
 /// Growth of a group over an episode.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,36 +69,9 @@ pub enum Standing {
     Steady,
 }
 
+/// What members of a group wait for.
 pub fn wait(group: &Group) -> Wait {
-    match group.state.as_str() {
-        "running" | "runnable" | "preempted" => return Wait::Runs,
-        "leaked" => return Wait::Hard,
-        "syscall" if group.kind == GroupKind::Goroutine => return Wait::Peer,
-        _ => {}
-    }
-    let reason = group.wait_reason.as_str();
-    if reason.contains("nil chan") || reason.contains("no cases") {
-        return Wait::Hard;
-    }
-    match reason {
-        "chan send"
-        | "semacquire"
-        | "sync.Mutex.Lock"
-        | "sync.RWMutex.RLock"
-        | "sync.RWMutex.Lock"
-        | "sync.WaitGroup.Wait"
-        // Threads: somebody has the lock, or is expected to end.
-        | "mutex lock"
-        | "rwlock read lock"
-        | "rwlock write lock"
-        | "monitor enter"
-        | "futex lock pi"
-        | "once wait"
-        | "thread join" => Wait::Hard,
-        "IO wait" | "sleep" | "sleeping" => Wait::Peer,
-        _ if group.kind == GroupKind::Thread => call::wait(reason).unwrap_or(Wait::Soft),
-        _ => Wait::Soft,
-    }
+    language::of(group.kind).wait(&group.state, &group.wait_reason)
 }
 
 /// How a group stands over the whole life, or over a shorter look back when that shows a leak.
@@ -181,13 +141,14 @@ fn judge(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
     if rise.net < LEAST_NEW || rise.seconds() < least_seconds || steps.len() < 3 {
         return Standing::TooEarly(rise);
     }
+    let language = language::of(series.group.kind);
     let taking_turns = rise.wakes > 0.5
         && series.group.count > 1
         && series.group.waits_on.as_ref().is_some_and(|on| on.objects == 1)
-        && (wait(&series.group) == Wait::Soft || series.group.kind == GroupKind::Thread);
+        && language.takes_turns(wait(&series.group));
     match wait(&series.group) {
         // A sleeper that woke several times and went back to sleep had its chances to end.
-        Wait::Peer if rise.wakes >= 2.0 && call::is_sleep(&series.group.wait_reason) => {}
+        Wait::Peer if rise.wakes >= 2.0 && language.sleeps(&series.group.wait_reason) => {}
         Wait::Peer | Wait::Runs if rise.seconds() < PEER_SECONDS || rise.drain > 0.01 => {
             return Standing::Watch(rise);
         }
@@ -308,30 +269,5 @@ fn settled(episode: &[GroupPoint], left: f64) -> f64 {
         // Less one standard error: what cannot be told from nothing is not held against it.
         Some((per_member, error)) => ((per_member - error) * member_seconds).clamp(0.0, left),
         None => left,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_expected_to_be_given_back_and_work_is_not_expected_to_come() {
-        let of = |reason: &str| {
-            wait(&Group {
-                kind: GroupKind::Thread,
-                state: "sleeping".to_owned(),
-                wait_reason: reason.to_owned(),
-                ..Group::default()
-            })
-        };
-        for hard in ["mutex lock", "rwlock read lock", "rwlock write lock", "monitor enter", "thread join"] {
-            assert_eq!(of(hard), Wait::Hard, "{hard}");
-        }
-        for soft in
-            ["condition wait", "semaphore wait", "idle worker", "futex wait", "thread park", "lock wait"]
-        {
-            assert_eq!(of(soft), Wait::Soft, "{soft}");
-        }
     }
 }

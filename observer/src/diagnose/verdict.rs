@@ -4,14 +4,14 @@
 
 use super::allocated;
 use super::attribution::{self, Holding};
-use super::call;
 use super::cause::{self, Cluster, Suspect, Tie};
 use super::history::{GroupSeries, History};
 use super::memory::{self, Reading};
-use super::turnover::{self, Rise, Standing, Wait};
+use super::turnover::{self, Rise, Standing};
 use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, growth, site};
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
-use crate::sample::{Group, GroupKind, TargetInfo};
+use crate::language::{self, Wait};
+use crate::sample::{Group, TargetInfo};
 
 /// Steady groups shown as not being the cause.
 const BYSTANDERS: usize = 5;
@@ -31,7 +31,7 @@ pub fn diagnose(history: &History, target: &TargetInfo) -> Diagnosis {
     let culprits: Vec<Culprit> = clusters
         .iter()
         .take(CULPRITS)
-        .map(|cluster| culprit(cluster, attribution::holding(cluster, &reading, all_per_second), &reading))
+        .map(|cluster| culprit(cluster, attribution::holding(cluster, &reading, all_per_second)))
         .collect();
     let short =
         history.samples() < turnover::LEAST_SAMPLES || history.window_seconds() < turnover::LEAST_SECONDS;
@@ -151,7 +151,7 @@ impl<'a> Findings<'a> {
         findings
     }
 
-    /// A goroutine at rest beside one that reads from a peer, both of the same connection, is as healthy as the
+    /// A member at rest beside one that reads from a peer, both of the same connection, is as healthy as the
     /// connection: it is watched as long as one.
     fn spare_peers(&mut self, history: &History) {
         if history.window_seconds() >= 300.0 {
@@ -162,7 +162,8 @@ impl<'a> Findings<'a> {
             std::mem::take(&mut self.leaking).into_iter().partition(|suspect: &Suspect<'_>| {
                 turnover::wait(suspect.group()) == Wait::Soft
                     && watched.iter().any(|peer| {
-                        peer.group().wait_reason == "IO wait" && cause::same_connection(suspect, peer)
+                        language::of(peer.group().kind).is_connection(&peer.group().wait_reason)
+                            && cause::same_connection(suspect, peer)
                     })
             });
         self.leaking = leaking;
@@ -220,7 +221,7 @@ impl<'a> Findings<'a> {
 
 fn watched_because(suspect: &Suspect<'_>) -> String {
     let rise = &suspect.rise;
-    let why = call::why_patience(&suspect.group().wait_reason);
+    let why = language::of(suspect.group().kind).why_patience(&suspect.group().wait_reason);
     format!(
         "{} more and none left yet, but {why}: needs {} of watching",
         rate(rise.per_second),
@@ -243,17 +244,16 @@ fn quiet_because(series: &GroupSeries, standing: Standing) -> String {
         }
         Standing::Drains(_) => "has drained before".to_owned(),
         _ if moves >= 0.5 => format!("steady, {} wakes/s", count(moves.round() as u64)),
-        _ => match series.group.wait_reason.as_str() {
-            "IO wait" | "recv" => "steady, idle connections".to_owned(),
-            _ => "steady".to_owned(),
-        },
+        _ if language::of(series.group.kind).is_connection(&series.group.wait_reason) => {
+            "steady, idle connections".to_owned()
+        }
+        _ => "steady".to_owned(),
     }
 }
 
-fn culprit(cluster: &Cluster<'_>, held: Holding, reading: &Reading) -> Culprit {
+fn culprit(cluster: &Cluster<'_>, held: Holding) -> Culprit {
     let Cluster { root, others } = cluster;
     let (group, rise) = (root.group(), &root.rise);
-    let noun = group.kind.noun();
     let mut evidence = vec![format!(
         "{} more in {} ({}), in {} of {} samples",
         count(rise.net.max(0.0) as u64),
@@ -305,7 +305,7 @@ fn culprit(cluster: &Cluster<'_>, held: Holding, reading: &Reading) -> Culprit {
         };
         evidence.push(format!(
             "in step with it: {} in {} at {place}, {} more, which {why}",
-            counted(other.group().count, other.group().kind.noun()),
+            counted(other.group().count, language::of(other.group().kind).noun()),
             reason(other.group()),
             rate(other.rise.per_second),
         ));
@@ -315,7 +315,6 @@ fn culprit(cluster: &Cluster<'_>, held: Holding, reading: &Reading) -> Culprit {
     if turnover::wait(group) == Wait::Peer {
         evidence.push(format!("what it waits for may still come: watched for {}", duration(rise.seconds())));
     }
-    let _ = (noun, reading);
     Culprit {
         group: group.clone(),
         site: site::place(group),
@@ -346,7 +345,7 @@ fn reason(group: &Group) -> &str {
 /// `9,214 goroutines blocked in chan send at checkout.(*Quoter).fetch quote.go:41`.
 fn who(group: &Group, place: Option<&crate::sample::Place>) -> String {
     let at = place.map(|place| format!(" at {}", site::words(place))).unwrap_or_default();
-    format!("{} blocked in {}{at}", counted(group.count, group.kind.noun()), reason(group))
+    format!("{} blocked in {}{at}", counted(group.count, language::of(group.kind).noun()), reason(group))
 }
 
 fn sentences(
@@ -411,12 +410,13 @@ fn sentences(
                 None if let Some(words) = allocated::sentence(diagnosis) => words,
                 None => match leader {
                     Some(leader) => format!(
-                        "No group of blocked goroutines or threads explains it; {} of it was first touched by {} ({}).",
+                        "No group of blocked {} explains it; {} of it was first touched by {} ({}).",
+                        language::members("or"),
                         percent(leader.share),
                         leader.function,
                         leader.via
                     ),
-                    None => "No group of blocked goroutines or threads grows with it.".to_owned(),
+                    None => format!("No group of blocked {} grows with it.", language::members("or")),
                 },
             };
             (
@@ -444,7 +444,7 @@ fn sentences(
                     who(watch.group(), site::place(watch.group()).as_ref()),
                     rate(watch.rise.per_second)
                 ),
-                None => "No group of blocked goroutines or threads grows without draining.".to_owned(),
+                None => format!("No group of blocked {} grows without draining.", language::members("or")),
             };
             (format!("{flat} over {}.", duration(diagnosis.window_seconds)), groups)
         }
@@ -484,13 +484,4 @@ fn early_words(group: &Group, rise: &Rise) -> String {
         duration(rise.seconds()),
         rate(rise.per_second)
     )
-}
-
-impl GroupKind {
-    pub(super) fn noun(self) -> &'static str {
-        match self {
-            Self::Goroutine => "goroutine",
-            Self::Thread => "thread",
-        }
-    }
 }

@@ -69,7 +69,7 @@ impl ProcessReader {
                 .saturating_add(status.swapped_bytes.unwrap_or(0)),
             limit_bytes: limit.map(|limit| limit.bytes),
             limit_usage_bytes: limit.and_then(|limit| limit.usage_bytes),
-            go: None,
+            heap: None,
         })
     }
 }

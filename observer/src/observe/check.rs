@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::format::bytes;
 use crate::kernel::features::{Feature, State as HookState, is_granted_to_others, missing_capabilities};
 use crate::kernel::{Kernel, KernelOptions};
+use crate::language;
 use crate::process::Target;
 use crate::runtime::Runtimes;
 use crate::runtime::interface::RuntimeError;
-use crate::sample::{Degraded, GroupKind};
+use crate::sample::Degraded;
 
 use super::own_memory;
 
@@ -90,7 +91,7 @@ pub fn target(pid: u32) -> Vec<Finding> {
     for reader in runtimes.readers() {
         let runtime = reader.info();
         let symbols = if runtime.stripped { ", stripped" } else { "" };
-        let what = format!("{}s", noun(reader.kind()));
+        let what = format!("{}s", language::of(reader.kind()).noun());
         findings.push(match reader.tasks(0.0) {
             Ok(tasks) => Finding::good(
                 &what,
@@ -107,14 +108,6 @@ pub fn target(pid: u32) -> Vec<Finding> {
         findings.push(Finding::degraded(&feature, reason, remedy));
     }
     findings
-}
-
-/// Until the languages have a room of their own.
-fn noun(kind: GroupKind) -> &'static str {
-    match kind {
-        GroupKind::Goroutine => "goroutine",
-        GroupKind::Thread => "thread",
-    }
 }
 
 fn kernel_version() -> Finding {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::process::code::RuntimeCode;
-use crate::sample::{self, Degraded, GoMemory, Group, GroupId, GroupKind, Losses, Retained};
+use crate::sample::{self, Degraded, Group, GroupId, GroupKind, HeapUsage, Losses, Retained};
 use crate::symbol::Symbolizer;
 
 /// Looks for a runtime in the process `pid` of observer's PID namespace. `None`: it is not there.
@@ -24,7 +24,7 @@ pub trait Runtime: Send {
     fn tasks(&mut self, at_seconds: f64) -> Result<Tasks, RuntimeError>;
 
     /// Its heap and stacks, where it keeps books of its own.
-    fn heap(&mut self) -> Result<Option<GoMemory>, RuntimeError> {
+    fn heap(&mut self) -> Result<Option<HeapUsage>, RuntimeError> {
         Ok(None)
     }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::frame::Frame;
-use super::group::GroupId;
+use super::group::{GroupId, GroupKind};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
@@ -21,11 +21,22 @@ pub struct Memory {
     /// What counts against `limit_bytes` now: the whole cgroup, without file pages that were not used lately.
     #[serde(default)]
     pub limit_usage_bytes: Option<u64>,
-    pub go: Option<GoMemory>,
+    /// Absent where the runtime has none of its own, or it cannot be read.
+    #[serde(rename = "go")]
+    pub heap: Option<HeapUsage>,
 }
 
+impl Memory {
+    /// The heaps that runtimes keep, each with the kind of the members that it serves.
+    pub fn heaps(&self) -> impl Iterator<Item = (GroupKind, &HeapUsage)> {
+        self.heap.iter().map(|heap| (GroupKind::Goroutine, heap))
+    }
+}
+
+/// What a runtime says of its heap.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct GoMemory {
+#[schemars(rename = "GoMemory")]
+pub struct HeapUsage {
     /// Spans in use (`MemStats.HeapInuse`).
     pub heap_in_use_bytes: u64,
     /// Objects in those spans, garbage not yet swept included (`MemStats.HeapAlloc`).

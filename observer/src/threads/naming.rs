@@ -5,8 +5,9 @@
 //! name. Pure; called once a place.
 
 use super::{futex, syscall};
+use crate::language::Origin;
+use crate::language::native::source;
 use crate::sample::Frame;
-use crate::sample::origin::{self, Origin};
 
 /// Frames looked at.
 const MOST: usize = 48;
@@ -174,7 +175,7 @@ fn is_library(frame: &Frame, function: &str) -> bool {
     MODULES.iter().any(|library| file.starts_with(library))
         || STARTS.iter().any(|start| function.starts_with(start))
         || NAMES.contains(&function)
-        || origin::of(frame) != Origin::Own
+        || source::origin(frame) != Origin::Own
 }
 
 fn of_function(function: &str) -> Option<Name> {

@@ -91,6 +91,102 @@ fn diagnose_knows_only_samples() {
     ));
 }
 
+/// Lines of a module that import something else of the crate than the modules named.
+fn imports_beside(module: &str, allowed: &[&str]) -> Vec<String> {
+    let files: Vec<_> = sources("observer").into_iter().filter(|(name, _)| in_module(name, module)).collect();
+    assert!(!files.is_empty(), "there is no module {module}");
+    let mut wrong = Vec::new();
+    for (name, path) in files {
+        for (number, line) in code(&path) {
+            if imports(&line).iter().any(|import| !allowed.contains(&import.as_str())) {
+                wrong.push(format!("{name}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn samples_and_languages_are_at_the_bottom() {
+    none(&imports_beside("sample", &["sample"]));
+    none(&imports_beside("language", &["sample", "language"]));
+    none(&imports_beside("diagnose", &["sample", "language", "format", "diagnose"]));
+}
+
+/// What belongs into `runtime/` and `language/`.
+const RUNTIMES: [&str; 16] = [
+    "go",
+    "golang",
+    "goroutine",
+    "cgo",
+    "tokio",
+    "asyncio",
+    "python",
+    "cpython",
+    "java",
+    "jvm",
+    "hotspot",
+    "nodejs",
+    "v8",
+    "libuv",
+    "ruby",
+    "dotnet",
+];
+
+/// What this program itself is made with.
+const LIBRARIES: [&str; 4] = ["tokio::", "tokio_rustls", "TokioIo", "TokioTimer"];
+
+/// Rooms that treat all runtimes alike.
+const FOR_ALL_RUNTIMES: [&str; 6] = ["diagnose", "timeline", "tell", "board", "format", "command"];
+
+/// Files that may name one all the same, and why.
+const NAME_A_RUNTIME: [(&str, &str); 2] = [
+    ("tell/metrics/families.rs", "names of metrics are fixed, and their help says what they count"),
+    ("tell/alert/example.rs", "an example is about something"),
+];
+
+/// The words of a line, also those that identifiers are made of, in small letters.
+fn words(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut before = ' ';
+    for c in line.chars() {
+        let begins = !before.is_alphanumeric() || before.is_lowercase() && c.is_uppercase();
+        if c.is_alphanumeric() {
+            if begins {
+                words.push(String::new());
+            }
+            words.last_mut().unwrap().extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    words
+}
+
+#[test]
+fn no_runtime_is_named_where_all_are_treated_alike() {
+    let mut wrong = Vec::new();
+    let rooms = |name: &str| FOR_ALL_RUNTIMES.iter().any(|module| in_module(name, module));
+    let mut excused = std::collections::BTreeSet::new();
+    for (name, path) in sources("observer").into_iter().filter(|(name, _)| rooms(name)) {
+        let lines = code(&path).into_iter().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+        for (number, line) in lines {
+            let named = |word: &String| {
+                RUNTIMES.iter().any(|runtime| word == runtime || word.strip_suffix('s') == Some(runtime))
+            };
+            let line = LIBRARIES.iter().fold(line, |line, library| line.replace(library, ""));
+            if !words(&line).iter().any(named) {
+                continue;
+            }
+            match NAME_A_RUNTIME.iter().find(|(file, _)| *file == name) {
+                Some((file, _)) => drop(excused.insert(*file)),
+                None => wrong.push(format!("{name}:{number}: {}", line.trim())),
+            }
+        }
+    }
+    none(&wrong);
+    assert_eq!(excused.len(), NAME_A_RUNTIME.len(), "an exception that nothing needs any more: {excused:?}");
+}
+
 #[test]
 fn diagnose_does_no_io_and_reads_no_clock() {
     let mut wrong = Vec::new();
@@ -221,4 +317,8 @@ fn the_look_itself_sees() {
     assert!(!mentions("#![deny(unsafe_op_in_unsafe_fn)]", "unsafe"));
     assert!(in_module("kernel/sys.rs", "kernel") && in_module("kernel.rs", "kernel"));
     assert!(!in_module("kernels.rs", "kernel"));
+    assert_eq!(
+        words("GroupKind::Goroutine => heap_of_go(\"a Go_x\")"),
+        ["group", "kind", "goroutine", "heap", "of", "go", "a", "go", "x"]
+    );
 }

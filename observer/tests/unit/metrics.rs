@@ -110,7 +110,7 @@ fn sites_beyond_the_places_are_summed_and_nothing_is_lost() {
     let metrics = Metrics::with_options(Arc::clone(&board), &Options { sites: 20 }).unwrap();
     let mut sample = Sample { groups: groups(2000), ..Sample::default() };
     sample.groups.push(Group { count: 7, state: "running".into(), ..Group::default() });
-    sample.totals = Totals { goroutines: Some(1), members_left_out: 500, ..Totals::default() };
+    sample.totals = Totals { tasks: Some(1), members_left_out: 500, ..Totals::default() };
     let members: u64 = sample.groups[..2000].iter().map(|group| group.count).sum();
     board.publish(state("shop", sample));
 

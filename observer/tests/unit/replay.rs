@@ -194,7 +194,7 @@ fn garble(sample: &mut observer::sample::Sample, random: &mut service::Random) {
         sample.memory.resident_bytes = wild_number(random);
         sample.memory.limit_bytes = Some(wild_number(random));
         sample.memory.limit_usage_bytes = Some(wild_number(random));
-        if let Some(go) = &mut sample.memory.go {
+        if let Some(go) = &mut sample.memory.heap {
             go.heap_objects_bytes = wild_number(random);
             go.stack_in_use_bytes = wild_number(random);
         }

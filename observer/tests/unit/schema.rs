@@ -3,7 +3,7 @@
 use boon::{Compiler, Schemas};
 use observer::diagnose::{History, diagnose};
 use observer::sample::{
-    Container, Degraded, Frame, GoMemory, Group, Growth, GrowthSite, Mapped, Retained, Sample, TargetInfo,
+    Container, Degraded, Frame, Group, Growth, GrowthSite, HeapUsage, Mapped, Retained, Sample, TargetInfo,
     ThreadName, Waits, WaitsOn,
 };
 use observer::tell::report::{Snapshot, json};
@@ -84,7 +84,7 @@ fn snapshots_with_everything_and_with_nothing() {
         waits_on: Some(WaitsOn { address: Some(1), note: Some("x".into()), ..WaitsOn::default() }),
         ..Group::default()
     });
-    sample.memory.go = Some(GoMemory { collections: Some(3), ..GoMemory::default() });
+    sample.memory.heap = Some(HeapUsage { collections: Some(3), ..HeapUsage::default() });
     sample.waits = Some(Waits { ended: 1, log2_microseconds: vec![1, 2] });
     sample.growth = Some(Growth {
         sites: vec![GrowthSite { frames, bytes: 1, via: "mmap".into(), ..GrowthSite::default() }],

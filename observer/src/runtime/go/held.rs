@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::retain::{self, MAX_GROUPS, RetainBudget, Roots};
 use super::spans::SpanReader;
 use super::{GoError, GoReader};
-use crate::sample::{GoMemory, GroupId, Retained};
+use crate::sample::{GroupId, HeapUsage, Retained};
 
 impl GoReader {
     /// Heap and stacks in use. Costs about 0.7 ms for 80 MiB of heap, the first time some 10 ms more.
-    pub fn memory(&mut self) -> Result<GoMemory, GoError> {
+    pub fn memory(&mut self) -> Result<HeapUsage, GoError> {
         let pid = self.pid;
         let spans = self.spans()?;
         spans.memory().map_err(|source| GoError::of(pid, source))

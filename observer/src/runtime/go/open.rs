@@ -7,7 +7,7 @@ use super::retain::RetainBudget;
 use super::{GoError, GoReader};
 use crate::process::code::{OwnAllocator, RuntimeCode, Text};
 use crate::runtime::interface::{Refused, Runtime, RuntimeError, Tasks};
-use crate::sample::{self, Degraded, GoMemory, GroupId, GroupKind, Retained};
+use crate::sample::{self, Degraded, GroupId, GroupKind, HeapUsage, Retained};
 use crate::symbol::Symbolizer;
 
 /// Looks for a Go runtime in a process of observer's PID namespace. 10 ms where there is one, a reading of the maps
@@ -82,7 +82,7 @@ impl Runtime for GoReader {
         self.sample(at_seconds).map_err(|error| failed(&error, unreadable))
     }
 
-    fn heap(&mut self) -> Result<Option<GoMemory>, RuntimeError> {
+    fn heap(&mut self) -> Result<Option<HeapUsage>, RuntimeError> {
         self.memory().map(Some).map_err(|error| failed(&error, unreadable_heap))
     }
 

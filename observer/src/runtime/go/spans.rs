@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::layout::{Layout, MspanLayout, PAGE_SIZE};
 use crate::process::memory::{RemoteMemory, USER_ADDRESSES};
-use crate::sample::GoMemory;
+use crate::sample::HeapUsage;
 
 /// More spans than this are not looked at: 32 GiB of single pages.
 pub const MAX_SPANS: u64 = 1 << 22;
@@ -162,8 +162,8 @@ impl SpanReader {
     }
 
     /// Heap and stacks in use, as `runtime.MemStats` counts them.
-    pub fn memory(&mut self) -> io::Result<GoMemory> {
-        let mut sum = GoMemory::default();
+    pub fn memory(&mut self) -> io::Result<HeapUsage> {
+        let mut sum = HeapUsage::default();
         let mut sweepgen = 0;
         self.each(|span| {
             if span.state == Span::HEAP {
@@ -400,7 +400,7 @@ mod tests {
             let memory = RemoteMemory::new(std::process::id());
             let mut reader = SpanReader::locate(memory, layout, &sections).unwrap().expect("found");
             assert_eq!(reader.header, bounds + 64);
-            let expected = |spans: u64| GoMemory {
+            let expected = |spans: u64| HeapUsage {
                 heap_in_use_bytes: spans / 4 * PAGE_SIZE,
                 heap_objects_bytes: spans / 4 * PAGE_SIZE / 2,
                 stack_in_use_bytes: spans / 4 * 4 * PAGE_SIZE,

@@ -10,7 +10,8 @@ use super::Severity;
 use crate::board::TargetState;
 use crate::diagnose::{Culprit, Deadlock, Verdict, growth, site};
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
-use crate::sample::{GroupKind, Place};
+use crate::language;
+use crate::sample::Place;
 use crate::tell::report::escape::escape;
 use crate::tell::report::text;
 
@@ -231,10 +232,7 @@ fn blamed(culprit: &Culprit) -> CulpritSummary {
     let place = culprit.site.clone().or_else(|| site::place(group)).unwrap_or_default();
     let members = group.count;
     CulpritSummary {
-        kind: match group.kind {
-            GroupKind::Goroutine => "goroutine",
-            GroupKind::Thread => "thread",
-        },
+        kind: language::of(group.kind).noun(),
         wait_reason: escape(&group.wait_reason).into_owned(),
         site: escape(&site::words(&place)).into_owned(),
         function: escape(&place.function).into_owned(),
@@ -285,8 +283,9 @@ pub fn summary(what: AlertKind, phase: Phase, facts: &Facts, reason: Option<&str
             format!("{name}: memory no longer grows")
         }
         (AlertKind::Leak | AlertKind::Growing, _) => format!(
-            "{name} grows {}, and no blocked goroutines or threads account for it",
-            bytes_per_second(facts.memory.growth_bytes_per_second).trim_start_matches('+')
+            "{name} grows {}, and no blocked {} account for it",
+            bytes_per_second(facts.memory.growth_bytes_per_second).trim_start_matches('+'),
+            language::members("or")
         ),
         (AlertKind::Deadlock, _) if phase == Phase::End => format!("{name}: the deadlock is over"),
         (AlertKind::Deadlock, _) => format!(

@@ -99,7 +99,7 @@ impl Engine {
         for target in targets {
             let judgement = self.judge(now, target, rules, silences);
             self.begin(now, &judgement);
-            self.go_on(now, judgement, rules, external_url, &mut look);
+            self.carry_on(now, judgement, rules, external_url, &mut look);
         }
         let there: BTreeSet<&str> = targets.iter().map(|target| target.name.as_str()).collect();
         self.end_of_the_forgotten(now, &there, external_url, &mut look);
@@ -183,7 +183,7 @@ impl Engine {
         }
     }
 
-    fn go_on(
+    fn carry_on(
         &mut self,
         now: f64,
         mut judgement: Judgement<'_>,

@@ -56,12 +56,12 @@ pub const LIMIT_USAGE: Family = gauge(
     "Bytes that count against observer_memory_limit_bytes: of the whole cgroup, without file pages that were not used \
      lately (the working set of Kubernetes).",
 );
-pub const GO_HEAP: Family = gauge(
+pub const HEAP: Family = gauge(
     "observer_go_heap_in_use_bytes",
     TARGET,
     "Bytes of heap spans in use, as the Go runtime counts them (MemStats.HeapInuse).",
 );
-pub const GO_STACK: Family = gauge(
+pub const STACKS: Family = gauge(
     "observer_go_stack_in_use_bytes",
     TARGET,
     "Bytes of goroutine stacks, as the Go runtime counts them (MemStats.StackInuse).",
@@ -94,7 +94,7 @@ pub const FUTEX_WAIT_SECONDS: Family = Family {
     kind: Kind::Histogram,
     labels: TARGET,
 };
-pub const GOROUTINES: Family =
+pub const TASKS: Family =
     gauge("observer_goroutines", TARGET, "Live goroutines of the target, in whatever state.");
 pub const THREADS: Family = gauge("observer_threads", TARGET, "Threads of the target, in whatever state.");
 pub const BLOCKED: Family = gauge(
@@ -159,14 +159,14 @@ pub const OF_TARGETS: [Family; 27] = [
     ANONYMOUS,
     LIMIT,
     LIMIT_USAGE,
-    GO_HEAP,
-    GO_STACK,
+    HEAP,
+    STACKS,
     MAPPED,
     UNMAPPED,
     PAGE_FAULTS,
     FUTEX_WAITS,
     FUTEX_WAIT_SECONDS,
-    GOROUTINES,
+    TASKS,
     THREADS,
     BLOCKED,
     SITE_BLOCKED,

@@ -14,6 +14,7 @@ use super::sites::Sites;
 use super::waits;
 use crate::board::{Board, TargetState};
 use crate::diagnose::Verdict;
+use crate::language;
 use crate::sample::{Container, Group, GroupId, GroupKind};
 
 /// Groups to blame that have a series; there is hardly ever more than one.
@@ -124,9 +125,9 @@ fn memory(shown: &mut Exposition, target: &TargetState) {
     if let Some(usage) = memory.limit_usage_bytes {
         shown.set(&f::LIMIT_USAGE, &name, usage as f64);
     }
-    if let Some(go) = &memory.go {
-        shown.set(&f::GO_HEAP, &name, go.heap_in_use_bytes as f64);
-        shown.set(&f::GO_STACK, &name, go.stack_in_use_bytes as f64);
+    if let Some(heap) = &memory.heap {
+        shown.set(&f::HEAP, &name, heap.heap_in_use_bytes as f64);
+        shown.set(&f::STACKS, &name, heap.stack_in_use_bytes as f64);
     }
     if let Some(growth) = &target.sample.growth {
         shown.set(&f::PAGE_FAULTS, &name, growth.page_faults as f64);
@@ -150,8 +151,8 @@ fn waiting(shown: &mut Exposition, target: &TargetState) {
         shown.set(&f::FUTEX_WAITS, &name, waits.ended as f64);
         shown.histogram(&f::FUTEX_WAIT_SECONDS, &name, waits::histogram(waits));
     }
-    if let Some(goroutines) = target.sample.totals.goroutines {
-        shown.set(&f::GOROUTINES, &name, goroutines as f64);
+    if let Some(tasks) = target.sample.totals.tasks {
+        shown.set(&f::TASKS, &name, tasks as f64);
     }
     shown.set(&f::THREADS, &name, target.sample.totals.threads as f64);
 }
@@ -167,7 +168,7 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
     let mut merged: BTreeMap<GroupId, Blocked<'_>> = BTreeMap::new();
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     for group in target.sample.groups.iter().filter(|group| waits_for_something(group)) {
-        add(by_kind.entry(kind(group.kind)).or_default(), group.count);
+        add(by_kind.entry(language::of(group.kind).noun()).or_default(), group.count);
         let known = merged.entry(group.id).or_insert(Blocked { group, count: 0, retained: None });
         add(&mut known.count, group.count);
         if let Some(bytes) = group.retained_bytes {
@@ -182,8 +183,8 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
 
     let mut rest: BTreeMap<(&str, String), u64> = BTreeMap::new();
     for (id, blocked) in &merged {
-        let kind = kind(blocked.group.kind);
-        // To Prometheus an empty value is no label; a goroutine in a system call has no reason but its state.
+        let kind = language::of(blocked.group.kind).noun();
+        // To Prometheus an empty value is no label; who is in a system call may have no reason but its state.
         let group = blocked.group;
         let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
         let reason = sites.reason(reason).unwrap_or_else(|| OTHER.to_owned());
@@ -204,8 +205,8 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
     // Of the groups that the sample left out nothing is known but how many members they have.
     let left_out = target.sample.totals.members_left_out;
     if left_out > 0 {
-        let goroutines = target.sample.totals.goroutines.is_some();
-        let kind = kind(if goroutines { GroupKind::Goroutine } else { GroupKind::Thread });
+        let kind = target.sample.totals.tasks().next().map_or(GroupKind::Thread, |(kind, _)| kind);
+        let kind = language::of(kind).noun();
         add(by_kind.entry(kind).or_default(), left_out);
         add(rest.entry((kind, OTHER.to_owned())).or_default(), left_out);
     }
@@ -219,13 +220,6 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
 
 fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
-}
-
-fn kind(kind: GroupKind) -> &'static str {
-    match kind {
-        GroupKind::Goroutine => "goroutine",
-        GroupKind::Thread => "thread",
-    }
 }
 
 fn waits_for_something(group: &Group) -> bool {

@@ -10,7 +10,8 @@ use super::names;
 use super::{Snapshot, Style};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent};
-use crate::sample::{Degraded, Frame, Group, GroupKind, Losses, Place, WaitsOn};
+use crate::language;
+use crate::sample::{Degraded, Frame, Group, Losses, Place, WaitsOn};
 
 mod deadlocks;
 mod growth;
@@ -91,12 +92,13 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
     if memory.anonymous_bytes > 0 {
         let _ = write!(figures, ", anonymous {}", bytes(memory.anonymous_bytes as f64));
     }
-    if let Some(go) = &memory.go {
+    for (kind, heap) in memory.heaps() {
         let _ = write!(
             figures,
-            ", Go heap in use {}, stacks {}",
-            bytes(go.heap_in_use_bytes as f64),
-            bytes(go.stack_in_use_bytes as f64)
+            ", {} heap in use {}, stacks {}",
+            language::of(kind).name(),
+            bytes(heap.heap_in_use_bytes as f64),
+            bytes(heap.stack_in_use_bytes as f64)
         );
     }
     if let Some(limit) = memory.limit_bytes {
@@ -104,10 +106,8 @@ pub fn snapshot(snapshot: &Snapshot, style: Style) -> String {
     }
     page.field("memory", &figures);
     let totals = &snapshot.totals;
-    let mut counts = Vec::new();
-    if let Some(goroutines) = totals.goroutines {
-        counts.push(counted(goroutines, "goroutine"));
-    }
+    let mut counts: Vec<String> =
+        totals.tasks().map(|(kind, tasks)| counted(tasks, language::of(kind).noun())).collect();
     if totals.threads > 0 {
         counts.push(counted(totals.threads, "thread"));
     }
@@ -183,13 +183,7 @@ pub(crate) fn capital(sentence: &str) -> String {
 }
 
 pub(crate) fn members(group: &Group) -> String {
-    counted(
-        group.count,
-        match group.kind {
-            GroupKind::Goroutine => "goroutine",
-            GroupKind::Thread => "thread",
-        },
-    )
+    counted(group.count, language::of(group.kind).noun())
 }
 
 pub(crate) fn reason(group: &Group) -> String {

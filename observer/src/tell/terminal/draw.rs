@@ -17,6 +17,7 @@ use super::stack;
 use super::view::{Mode, View};
 use crate::diagnose::{Diagnosis, Verdict};
 use crate::format;
+use crate::language;
 use crate::sample::{GroupKind, Sample};
 use crate::tell::report::escape::escape;
 use crate::tell::report::text;
@@ -182,12 +183,16 @@ fn curve_title(view: &View, sample: &Sample, dots: bool) -> String {
         title = format!("{title} ({})", format::bytes_per_second(diagnosis.memory.slope_bytes_per_second));
     }
     title.push_str(if dots { "; dots: heap in use" } else { "" });
-    match sample.totals.goroutines {
-        Some(goroutines) => title = format!("{title}; {}", format::counted(goroutines, "goroutine")),
-        None => title = format!("{title}; {}", format::counted(sample.totals.threads, "thread")),
-    }
-    title.push(' ');
-    title
+    let tasks: Vec<String> = sample
+        .totals
+        .tasks()
+        .map(|(kind, count)| format::counted(count, language::of(kind).noun()))
+        .collect();
+    let members = match tasks.is_empty() {
+        true => format::counted(sample.totals.threads, "thread"),
+        false => tasks.join(", "),
+    };
+    format!("{title}; {members} ")
 }
 
 /// Where the table goes, and the stack where one is asked for.
@@ -282,8 +287,8 @@ fn cells(row: &Row, selected: bool, leaks: bool, narrow: bool) -> TableRow<'stat
         cells.push(right(if row.bytes == 0 { "-".to_owned() } else { format::bytes(row.bytes as f64) }));
     }
     let reason = match row.kind {
-        GroupKind::Goroutine => row.reason.clone(),
         GroupKind::Thread => format!("{} (thread)", row.reason),
+        _ => row.reason.clone(),
     };
     cells.push(Cell::new(reason));
     cells.push(Cell::new(row.site.clone()));

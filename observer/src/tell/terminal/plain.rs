@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Progress;
 use crate::format;
+use crate::language;
 use crate::sample::{Sample, TargetInfo};
 use crate::tell::report::text;
 
@@ -55,8 +56,8 @@ fn headline(sample: &Sample) -> String {
     if let Some(limit) = sample.memory.limit_bytes {
         let _ = write!(text, " of {}", format::bytes(limit as f64));
     }
-    if let Some(goroutines) = sample.totals.goroutines {
-        let _ = write!(text, ", {} goroutines", format::count(goroutines));
+    for (kind, count) in sample.totals.tasks() {
+        let _ = write!(text, ", {} {}s", format::count(count), language::of(kind).noun());
     }
     let _ = write!(text, ", {} threads", format::count(sample.totals.threads));
     text

@@ -85,7 +85,7 @@ impl View {
         self.curve.push(At {
             seconds: sample.at_seconds,
             resident: sample.memory.resident_bytes,
-            heap: sample.memory.go.as_ref().map(|go| go.heap_in_use_bytes),
+            heap: sample.memory.heap.as_ref().map(|heap| heap.heap_in_use_bytes),
         });
         if self.curve.len() > CURVE {
             let mut place = 0_usize;

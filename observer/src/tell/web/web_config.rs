@@ -226,7 +226,7 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> 
 
 fn rate_limit(settings: &RateSettings) -> Result<Option<Rate>, String> {
     let interval = settings.interval.as_deref().unwrap_or("0");
-    let interval = go_duration(interval)
+    let interval = parse_duration(interval)
         .ok_or_else(|| format!("rate_limit: interval {interval:?} is no duration (as in 100ms or 1m30s)"))?;
     let burst = settings.burst.unwrap_or(0);
     if interval.is_zero() {
@@ -239,7 +239,7 @@ fn rate_limit(settings: &RateSettings) -> Result<Option<Rate>, String> {
 }
 
 /// As Go writes them: numbers with their units, largest first or not.
-fn go_duration(text: &str) -> Option<Duration> {
+fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -367,10 +367,10 @@ mod tests {
         for (text, milliseconds) in
             [("0", 0), ("1s", 1000), ("100ms", 100), ("1m30s", 90_000), ("1.5s", 1500), ("1h", 3_600_000)]
         {
-            assert_eq!(go_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["", "1", "s", "-1s", "1d", "1s1", "..s", "99999999999999999999h", "µ"] {
-            assert_eq!(go_duration(text), None, "{text}");
+            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 

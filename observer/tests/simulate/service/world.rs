@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use observer::sample::{GoMemory, Group, Memory, Retained, Sample, Totals};
+use observer::sample::{Group, HeapUsage, Memory, Retained, Sample, Totals};
 
 use super::{Arrivals, KIB, MIB, Random, Service, Stay};
 
@@ -254,7 +254,7 @@ impl World {
                 + 512.0 * KIB;
         self.peak = (objects * 1.06 + stacks).max(self.peak * 0.999);
         let resident = 14.0 * MIB + self.peak + random.unit() * 0.3 * MIB;
-        let go = (service.gc_percent > 0.0).then_some(GoMemory {
+        let go = (service.gc_percent > 0.0).then_some(HeapUsage {
             heap_in_use_bytes: (objects * 1.06) as u64,
             heap_objects_bytes: objects as u64,
             stack_in_use_bytes: stacks as u64,
@@ -269,10 +269,10 @@ impl World {
                 anonymous_bytes: (resident - 12.0 * MIB) as u64,
                 limit_bytes: service.limit,
                 limit_usage_bytes: service.limit.map(|_| (resident + 5.0 * MIB) as u64),
-                go,
+                heap: go,
             },
             totals: Totals {
-                goroutines: Some(goroutines),
+                tasks: Some(goroutines),
                 threads: 12,
                 groups: groups.len() as u64,
                 members_left_out: 0,

@@ -7,6 +7,7 @@ use super::shell::{bytes, path_part, safe};
 use super::view::{Place, View};
 use crate::diagnose::{Diagnosis, Verdict, site};
 use crate::format;
+use crate::language;
 use crate::sample::{DeadlockedThread, Frame, GrowthSite, Place as SourcePlace};
 use crate::tell::report::{svg, text};
 
@@ -57,9 +58,10 @@ pub fn memory(view: &View) -> Markup {
             dl class="figures wide" {
                 div { dt { "Resident" } dd { strong { (bytes(memory.resident_bytes)) } ", " (format::bytes_per_second(trend.slope_bytes_per_second)) } }
                 @if memory.anonymous_bytes > 0 { div { dt { "Anonymous" } dd { (bytes(memory.anonymous_bytes)) } } }
-                @if let Some(go) = &memory.go {
-                    div { dt { "Go heap in use" } dd { (bytes(go.heap_in_use_bytes)) } }
-                    div { dt { "Go stacks in use" } dd { (bytes(go.stack_in_use_bytes)) } }
+                @for (kind, heap) in memory.heaps() {
+                    @let runtime = language::of(kind).name();
+                    div { dt { (runtime) " heap in use" } dd { (bytes(heap.heap_in_use_bytes)) } }
+                    div { dt { (runtime) " stacks in use" } dd { (bytes(heap.stack_in_use_bytes)) } }
                 }
                 @if !trend.live_basis.is_empty() && view.diagnosis.samples > 1 {
                     div { dt { (capital(&trend.live_basis)) } dd { (format::bytes_per_second(trend.live_slope_bytes_per_second)) } }
@@ -77,7 +79,9 @@ pub fn memory(view: &View) -> Markup {
                 @if let Some(left) = trend.seconds_to_limit.filter(|_| matches!(view.diagnosis.verdict, Verdict::Leak | Verdict::Growing)) {
                     div { dt { "Reaches the limit in" } dd { strong { (format::duration(left)) } } }
                 }
-                @if let Some(goroutines) = sample.totals.goroutines { div { dt { "Goroutines" } dd { (format::count(goroutines)) } } }
+                @for (kind, count) in sample.totals.tasks() {
+                    div { dt { (capital(language::of(kind).noun())) "s" } dd { (format::count(count)) } }
+                }
                 @if sample.totals.threads > 0 { div { dt { "Threads" } dd { (format::count(sample.totals.threads)) } } }
             }
             @for words in text::kernel_words(&view.diagnosis) { p class="small" { (safe(&words)) } }

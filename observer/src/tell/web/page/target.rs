@@ -8,6 +8,7 @@ use super::view::{Place, Range, View};
 use super::{facts, group};
 use crate::diagnose::{self, Diagnosis, Verdict};
 use crate::format;
+use crate::language;
 use crate::tell::report::text;
 use crate::tell::web::chart::{self, Kind, Size};
 
@@ -119,7 +120,7 @@ fn figure(view: &View) -> Markup {
                 p class="what" {
                     span class="key line" aria-hidden="true" {} "Resident memory, "
                     strong { (format::bytes(view.sample.memory.resident_bytes as f64)) }
-                    ", over what blocked goroutines and threads hold"
+                    ", over what blocked " (language::members("and")) " hold"
                 }
                 @if let Place::Server { range, .. } = &view.place {
                     nav class="ranges" aria-label="Time range" {

@@ -7,38 +7,24 @@ mod alerts;
 mod kubernetes;
 mod raw;
 pub mod units;
+mod value;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
+pub use value::ConfigError;
 
 pub use raw::{Alertmanager, Alerts, History, Kubernetes, Log, Metrics, Raw, Sampling, Target, Web, Webhook};
 
 use crate::select::pods;
 use crate::select::rules::Rule;
 use crate::tell::alert;
+use value::{duration, number, within, wrong};
 
 /// A file that is longer is none of ours.
 const MOST_BYTES: u64 = 1 << 20;
-
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    #[error("configuration {path}: {source}")]
-    Unreadable { path: String, source: std::io::Error },
-    #[error("configuration {path}: longer than 1 MiB: is it the right file?")]
-    Long { path: String },
-    #[error("configuration {path}:{line}: {message}")]
-    Syntax { path: String, line: usize, message: String },
-    #[error("{key}: {message}")]
-    Value { key: String, message: String },
-    #[error(
-        "nothing to observe: name targets by --exe, --comm, --cmdline, --cgroup or --pid, or in a file with --config (deploy/observer.toml shows how)"
-    )]
-    NoTarget,
-}
 
 /// The whole of it.
 #[derive(Clone, Debug)]
@@ -176,37 +162,6 @@ pub fn read(path: &Path) -> Result<Raw, ConfigError> {
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
         ConfigError::Syntax { path: shown.clone(), line, message }
     })
-}
-
-fn wrong(key: &str, message: String) -> ConfigError {
-    ConfigError::Value { key: key.to_owned(), message }
-}
-
-fn duration(key: &str, given: Option<&String>, default: Duration) -> Result<Duration, ConfigError> {
-    given.map_or(Ok(default), |text| {
-        units::duration(text).map_err(|message| wrong(key, format!("`{text}`: {message}")))
-    })
-}
-
-fn within(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(wrong(key, format!("{value:?} is not between {least:?} and {most:?}")))
-}
-
-fn number(
-    key: &str,
-    given: Option<usize>,
-    default: usize,
-    least: usize,
-    most: usize,
-) -> Result<usize, ConfigError> {
-    match given {
-        None => Ok(default),
-        Some(number) if (least..=most).contains(&number) => Ok(number),
-        Some(number) => Err(wrong(key, format!("{number} is not between {least} and {most}"))),
-    }
 }
 
 fn store(raw: &History) -> Result<Option<Store>, ConfigError> {

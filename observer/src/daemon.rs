@@ -132,7 +132,7 @@ impl Daemon {
         if let Some(tight) = own_memory::tight(own_memory::limit()) {
             tracing::warn!("{} ({})", tight.reason, tight.remedy);
         }
-        let pods = config.pods.clone().map_or_else(|| Ok(Pods::none()), Pods::ask)?;
+        let pods = config.pods.clone().map_or_else(|| Ok(Pods::none()), crate::select::pods::ask)?;
         // The one thing that takes more rights than what follows.
         let kernel = load_kernel(config);
         privilege::drop_unneeded();

@@ -1,60 +1,37 @@
 //! The loop's body: everything that is known of one target, and how a [`Sample`] of it is taken.
 //!
-//! Reads through `collect` and `kernel`; gives samples. Costs what its parts cost; what is dear (following
+//! Reads through `runtime`, `threads`, `memory` and `kernel`; gives samples. Costs what its parts cost; what is dear (following
 //! the heap of a growing group) is done only so often that it stays under one per cent of one core.
 
 mod allocations;
 pub mod check;
 pub mod degrade;
 mod native;
+pub mod options;
 pub mod own_memory;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use crate::diagnose::locks;
-use crate::kernel::{Fault, SharedKernel};
+use crate::kernel::Fault;
 use crate::memory::usage::ProcessReader;
 use crate::process::Exited;
 use crate::process::Target;
 use crate::process::identity::{IdentityError, Life};
-use crate::sample::{Degraded, GroupKind, Sample, TargetInfo};
+use crate::sample::{GroupKind, Sample, TargetInfo};
 
 use crate::runtime::Runtimes;
 use crate::runtime::retention::RetentionSchedule;
 use native::Native;
+pub use options::{KernelSource, Options};
 
 /// How often what the kernel has put by is to be taken: a burst fills its buffer within some tenths of a second.
 pub const DRAIN: Duration = Duration::from_millis(50);
 
 /// Following the heap of more goroutines than this costs more than the rest of a snapshot.
 const FOLLOWED_IN_SNAPSHOT: u64 = 20_000;
-
-/// Where the kernel's half comes from.
-#[derive(Clone)]
-pub enum KernelSource {
-    /// Nowhere: what can be read without eBPF is.
-    Off,
-    /// Loaded for this target alone.
-    Load,
-    /// Loaded already for many targets, or why it could not be. Whoever loaded it drains it.
-    Shared(Result<Arc<SharedKernel>, Degraded>),
-}
-
-/// What may be used for a target.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Trace each futex and memory call, which slows every syscall of the machine.
-    pub exact: bool,
-    /// Sample page faults, to name what grew.
-    pub growth: bool,
-    /// Follow the heap of groups in a snapshot whatever it costs.
-    pub retained: bool,
-    /// Track allocations, one of so many bytes, by breakpoints in the target's allocator: touches the target.
-    pub allocations: Option<u64>,
-}
 
 /// One target under observation.
 pub struct Observer {

@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod container;
+pub mod files;
 pub mod find;
 pub mod identity;
 pub mod maps;

@@ -21,7 +21,7 @@ use retention::KeepsHeap;
 
 /// The runtimes whose tasks are read, in the order in which a process is asked for them, with the name that people
 /// write.
-const RUNTIMES: &[(&str, Open)] = &[("Go", go::open)];
+const RUNTIMES: &[(&str, Open)] = &[("Go", go::open::open)];
 
 /// All runtimes of one process image.
 #[derive(Default)]

@@ -30,6 +30,13 @@ pub fn lose(losses: &mut Losses, name: &str, lost: u64) {
     }
 }
 
+/// Counts what others have counted.
+pub fn lose_all(losses: &mut Losses, more: Losses) {
+    for (name, lost) in more {
+        *losses.entry(name).or_default() += lost;
+    }
+}
+
 impl Totals {
     /// The members that a runtime keeps on its threads, by kind.
     pub fn tasks(&self) -> impl Iterator<Item = (GroupKind, u64)> {

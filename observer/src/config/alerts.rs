@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::raw::{Alertmanager, Alerts, Silence, Webhook};
-use super::{ConfigError, duration, units, wrong};
+use super::units;
+use super::value::{ConfigError, duration, wrong};
 use crate::tell::alert::{self, Log, Options, Receiver, ReceiverKind, Rules, Template};
 
 /// A file that is longer is no address and no template.

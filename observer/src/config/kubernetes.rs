@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, Kubernetes, duration, within, wrong};
+use super::raw::Kubernetes;
+use super::value::{ConfigError, duration, within, wrong};
 use crate::process::container::is_name;
 use crate::select::pods::Options;
 

@@ -5,10 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use thiserror::Error;
 
+use crate::process::files::read_at_start;
 use crate::sample::Memory;
 
 pub mod cgroup;
@@ -106,21 +106,6 @@ impl Status {
 fn kibibytes(value: &[u8]) -> Option<u64> {
     let number = str::from_utf8(value.strip_suffix(b"kB")?).ok()?;
     number.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// Reads a /proc or cgroup file from its start, at most `limit` bytes, into a buffer that is used again.
-fn read_at_start<'b>(file: &File, buffer: &'b mut Vec<u8>, limit: usize) -> io::Result<&'b [u8]> {
-    buffer.resize(limit, 0);
-    let mut length = 0;
-    while length < limit {
-        match file.read_at(&mut buffer[length..], length as u64) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(&buffer[..length])
 }
 
 #[cfg(test)]

@@ -4,11 +4,9 @@ use crate::kernel::{Allocation, Seat};
 use crate::memory::allocations::{AllocationReader, Made, provider};
 use crate::process::code::OwnAllocator;
 use crate::process::maps;
-use crate::sample::{Degraded, Sample};
+use crate::sample::{Degraded, Sample, lose_all};
 use crate::symbol::Symbolizer;
 use crate::unwind::{Registers, dwarf::CallFrames};
-
-use super::native::add;
 
 /// Looks for an allocator: a program that has only just started has not loaded its libraries yet.
 const TRIES: u8 = 10;
@@ -159,7 +157,7 @@ impl Tracked {
             hook.clone_into(&mut found.hook);
             found.sample_bytes = period;
         }
-        add(&mut sample.losses, self.reader.take_losses());
+        lose_all(&mut sample.losses, self.reader.take_losses());
         sample.degraded.extend(self.degraded.iter().cloned());
         sample.allocations = Some(found);
     }

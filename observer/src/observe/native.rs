@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::allocations::Allocating;
-use super::{KernelSource, Options, degrade};
+use super::degrade;
+use super::options::{KernelSource, Options};
 use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
 use crate::memory::growth::{GrowthReader, Seen};
 use crate::memory::mapped::MapsDifference;
 use crate::process::Exited;
 use crate::process::maps;
 use crate::runtime::Runtimes;
-use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample};
+use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Mapped, Sample, lose_all};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::perf_map::PerfMap;
 use crate::symbol::{Chain, Symbolizer};
@@ -139,7 +140,7 @@ impl Native {
                 sample.totals.groups += read.groups_total;
                 sample.totals.members_left_out += read.members_left_out;
                 sample.deadlocks = read.deadlocks;
-                add(&mut sample.losses, read.losses);
+                lose_all(&mut sample.losses, read.losses);
                 sample.degraded.extend(read.degraded);
             }
             Err(ThreadError::Exited(_)) => return Err(Exited),
@@ -152,7 +153,7 @@ impl Native {
             growth.mapped = seat.mapped().unwrap_or_default();
         }
         if let Some(kernel) = &self.own {
-            add(&mut sample.losses, kernel.losses());
+            lose_all(&mut sample.losses, kernel.losses());
         }
         if growth.mapped.source.is_empty() {
             self.compare_maps();
@@ -160,7 +161,7 @@ impl Native {
         }
         if let Some(reader) = &mut self.growth {
             let found = reader.sample(sample.at_seconds);
-            add(&mut sample.losses, found.losses);
+            lose_all(&mut sample.losses, found.losses);
             growth.sites = found.sites;
             growth.touched_bytes = found.touched_bytes;
             growth.returned_bytes = found.returned_bytes;
@@ -258,10 +259,4 @@ fn has_libraries(pid: u32) -> bool {
     let code = maps::read(pid).unwrap_or_default().into_iter().filter(|map| map.executable && map.is_file());
     let files: BTreeSet<u64> = code.map(|map| map.inode).collect();
     files.len() > 1
-}
-
-pub(super) fn add(losses: &mut Losses, more: Losses) {
-    for (name, count) in more {
-        *losses.entry(name).or_default() += count;
-    }
 }

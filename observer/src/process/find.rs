@@ -4,11 +4,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use thiserror::Error;
 
+use super::files::read_some;
 use super::stat::Stat;
 use super::status;
 
@@ -127,13 +128,6 @@ pub fn command_line(proc: &Path, pid: u32) -> String {
 
 pub fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Stat::parse(&read_some(&proc.join(pid.to_string()).join("stat")).ok()?)
-}
-
-/// The first 64 KiB of a file in `/proc`.
-pub fn read_some(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(64 << 10).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

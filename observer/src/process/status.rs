@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::find::read_some;
+use super::files::read_some;
 
 /// The rest of the line that begins with `name`. The name of a process cannot begin one: the kernel escapes line ends
 /// in it.

@@ -7,3 +7,4 @@ pub mod entry;
 pub mod groups;
 pub mod members;
 pub mod report;
+pub mod slot;

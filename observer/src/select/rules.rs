@@ -14,7 +14,8 @@ use thiserror::Error;
 use super::pods::Pods;
 use super::pods::selector::{Selector, SelectorError};
 use crate::process::container;
-use crate::process::find::{read_some, read_stat};
+use crate::process::files::read_some;
+use crate::process::find::read_stat;
 use crate::process::stat::Stat;
 
 /// Longer command lines are matched by their beginning.

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::comm::Comms;
-use super::locks::{Found, Owner};
+use super::locks::found::{Found, Owner};
 use super::naming::{self, Name};
+use super::reader::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample};
+use super::syscall;
 use super::tracked::Sleeper;
-use super::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadReader, ThreadSample, syscall};
 use crate::memory::{pagemap, smaps};
 use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn, lose};
 

@@ -7,8 +7,9 @@
 use std::fs;
 use std::io::{self, Read as _};
 
+use super::blocked::BlockedThread;
 use super::comm::Comm;
-use super::{BlockedThread, futex};
+use super::futex;
 use crate::process::status;
 
 /// Threads looked at in one census; the kernel allows more, no process has them.

@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::blocked::BlockedThread;
+use super::reader::{MAX_PLACES, StackKey, ThreadReader, ThreadSample};
 use super::tracked::{Sleeper, Tracked};
-use super::{BlockedThread, MAX_PLACES, StackKey, ThreadReader, ThreadSample, futex, procfs};
+use super::{futex, procfs};
 use crate::process::maps::{self, Mapping};
 use crate::sample::group_id;
 use crate::sample::{Degraded, GroupId, GroupKind, Losses, StackEnd, lose};

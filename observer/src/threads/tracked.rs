@@ -1,8 +1,10 @@
 //! What is remembered of a sleeping thread from one sample to the next: where it was, so that a thread that did not
 //! move is not read again.
 
+use super::blocked::BlockedThread;
 use super::comm::Comm;
-use super::{BlockedThread, futex, locks};
+use super::futex;
+use super::locks::found::Lock;
 use crate::sample::{GroupId, StackEnd};
 
 /// A thread that slept at the last sample.
@@ -61,5 +63,5 @@ pub(super) struct Sleeper {
     pub(super) ran: bool,
     pub(super) comm: Comm,
     /// The lock that it waits for, once that was looked for.
-    pub(super) lock: Option<locks::Lock>,
+    pub(super) lock: Option<Lock>,
 }

@@ -7,22 +7,25 @@
 //! is. Costs 2 MiB of cache, and about 150 bytes a moment and target on disk.
 
 mod file;
+mod shared;
 mod writer;
 
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use redb::Database;
-use thiserror::Error;
 
 use super::{Point, Timeline};
-use crate::sample::{Degraded, Group, Losses};
+use shared::{Handed, Health, Job, Shared, lock};
+
+use crate::sample::{Degraded, Losses};
+pub use shared::{Limits, StoreError};
 
 /// Seconds between two moments of a target that are kept.
 pub const EACH: f64 = 10.0;
@@ -32,31 +35,6 @@ const QUEUE: usize = 256;
 const TARGETS: usize = 4_096;
 /// Below this a database has no room to turn round in.
 const LEAST_BYTES: u64 = 16 << 20;
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    /// The file is no larger; at least 16 MiB.
-    pub max_bytes: u64,
-    /// Older moments are deleted.
-    pub keep: Duration,
-}
-
-#[derive(Debug, Error)]
-pub enum StoreError {
-    #[error("history {}: another observer has it open: give each its own file", path.display())]
-    InUse { path: PathBuf },
-    #[error("history {}: no history of observer ({what}): name another file, or move this one away", path.display())]
-    Foreign { path: PathBuf, what: String },
-    #[error("history {}: written by a newer observer (format {format}, this one reads {}): update observer, or name another file", path.display(), file::FORMAT)]
-    Newer { path: PathBuf, format: u64 },
-    #[error("history {}: damaged ({what}): move it away, and a new one is begun", path.display())]
-    Damaged { path: PathBuf, what: String },
-    #[error("history {}: {call}: {source}: name a file that observer may read and write", path.display())]
-    Io { path: PathBuf, call: &'static str, source: io::Error },
-    #[error("history {}: not written at the moment ({why})", path.display())]
-    Unavailable { path: PathBuf, why: String },
-}
 
 /// The history of all targets in one file.
 pub struct Store {
@@ -72,35 +50,6 @@ struct Taken {
     at: f64,
     /// Since then, the moment with the most memory.
     highest: Option<Point>,
-}
-
-/// What the writer and those who hand over or read have in common.
-struct Shared {
-    path: PathBuf,
-    limits: Limits,
-    /// Absent while the disk does not take or give anything. Written to only to compact or to open anew.
-    database: RwLock<Option<Database>>,
-    health: Mutex<Health>,
-}
-
-#[derive(Default)]
-struct Health {
-    lost: Losses,
-    /// Why nothing is written.
-    broken: Option<String>,
-}
-
-enum Job {
-    Moment(Box<Handed>),
-    Flush(SyncSender<()>),
-    Stop,
-}
-
-/// A moment on its way to the disk, with what its groups are.
-struct Handed {
-    target: String,
-    point: Point,
-    groups: Vec<Group>,
 }
 
 impl Store {
@@ -255,16 +204,4 @@ impl Store {
             Err(_) => Err(StoreError::Damaged { path: path(), what: "it contradicts itself".to_owned() }),
         }
     }
-}
-
-impl Shared {
-    fn lose(&self, name: &str, count: u64) {
-        let mut health = lock(&self.health);
-        let sum = health.lost.entry(name.to_owned()).or_default();
-        *sum = sum.saturating_add(count);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

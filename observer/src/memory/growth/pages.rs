@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::Via;
+use super::via::Via;
 use crate::memory::smaps::Held;
 
 /// Pages kept; at one sample in 61 faults these stand for 30 GiB.

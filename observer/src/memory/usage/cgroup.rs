@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::read_at_start;
+use crate::process::files::read_at_start;
 
 /// More levels than any tree has in practice; the kernel's own limit is higher.
 const MAX_LEVELS: usize = 32;

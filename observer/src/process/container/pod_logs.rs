@@ -12,7 +12,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::{ids, is_name};
+use super::cgroup_path::{ids, is_name};
 use crate::process::find::read_stat;
 
 /// From a process up to what runs its container.

@@ -2,7 +2,7 @@
 //!
 //! 32 bytes a task.
 
-use super::groups::Slot;
+use super::slot::Slot;
 
 /// What tells whether a task has run since it was last seen, as its runtime keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

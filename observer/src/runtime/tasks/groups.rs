@@ -9,6 +9,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::entry::Entry;
+use super::slot::Slot;
 use crate::sample::{Frame, GroupId, Place};
 use crate::symbol::address_hash::{AddressHasher, mix};
 
@@ -65,21 +66,6 @@ pub struct RawGroup {
     pub changed: bool,
 }
 
-/// A group's place among [`Groups`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(u32);
-
-impl Slot {
-    /// In no group: ended, never seen, or the runtime's own.
-    pub const NONE: Self = Self(u32::MAX);
-    /// Alive, but there was no room for its group.
-    pub const OTHER: Self = Self(u32::MAX - 1);
-
-    pub fn index(self) -> Option<usize> {
-        (self.0 < Self::OTHER.0).then_some(self.0 as usize)
-    }
-}
-
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: Vec<RawGroup>,
@@ -111,7 +97,7 @@ impl Groups {
     pub fn slot(&mut self, key: Key, pcs: &[u64]) -> Slot {
         if let Some(&slot) = self.slots.get(&key.hash()) {
             // Two groups with one 64-bit hash are taken for one.
-            return Slot(slot);
+            return Slot::at(slot);
         }
         if self.groups.len() >= MAX_GROUPS {
             return Slot::OTHER;
@@ -143,7 +129,7 @@ impl Groups {
             changed: true,
         });
         self.slots.insert(key.hash(), slot);
-        Slot(slot)
+        Slot::at(slot)
     }
 
     pub fn get(&self, slot: Slot) -> Option<&RawGroup> {
@@ -166,7 +152,7 @@ impl Groups {
             .iter()
             .enumerate()
             .filter(|(_, group)| group.count > 0)
-            .map(|(index, group)| (Slot(index as u32), group))
+            .map(|(index, group)| (Slot::at(index as u32), group))
     }
 
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut RawGroup> {
@@ -174,7 +160,7 @@ impl Groups {
     }
 
     pub fn transition(&mut self, from: Slot, to: Slot) {
-        let key = (from.0, to.0);
+        let key = (from.number(), to.number());
         if let Some(count) = self.transitions.get_mut(&key) {
             *count += 1;
         } else if self.transitions.len() < MAX_TRANSITIONS {
@@ -183,7 +169,7 @@ impl Groups {
     }
 
     pub fn transitions(&self) -> impl Iterator<Item = ((Slot, Slot), u32)> {
-        self.transitions.iter().map(|(&(from, to), &count)| ((Slot(from), Slot(to)), count))
+        self.transitions.iter().map(|(&(from, to), &count)| ((Slot::at(from), Slot::at(to)), count))
     }
 
     /// Whether so much in it is of the past that [`Groups::compact`] is worth its while.
@@ -221,7 +207,7 @@ impl Groups {
         }
         for entry in entries {
             if let Some(index) = entry.slot.index() {
-                entry.slot = Slot(map.get(index).copied().unwrap_or(u32::MAX));
+                entry.slot = Slot::at(map.get(index).copied().unwrap_or(u32::MAX));
             }
         }
     }

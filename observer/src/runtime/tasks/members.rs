@@ -4,7 +4,8 @@
 //! move costs a comparison.
 
 use super::entry::{Entry, Mark};
-use super::groups::{Groups, Key, RawGroup, Slot};
+use super::groups::{Groups, Key, RawGroup};
+use super::slot::Slot;
 
 /// One task as it is seen now, beyond its [`Mark`].
 #[derive(Clone, Copy, Debug, Default)]

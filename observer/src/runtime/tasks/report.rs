@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::groups::{Groups, RawGroup, Shape, Slot};
+use super::groups::{Groups, RawGroup, Shape};
+use super::slot::Slot;
 use crate::sample::group_id::Fnv;
 use crate::sample::{Frame, Group, GroupId, GroupKind, Place};
 

@@ -15,8 +15,9 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
+use super::known::{Options, Pod, Pods};
 use super::list::List;
-use super::{Options, Pods};
+
 use crate::tell::report::escape::escape;
 use crate::trust;
 
@@ -77,7 +78,7 @@ fn run(options: &Options, pods: &Weak<Pods>, woken: &Receiver<()>) {
     }
 }
 
-fn ask(options: &Options) -> Result<std::collections::HashMap<String, Arc<super::Pod>>> {
+fn ask(options: &Options) -> Result<std::collections::HashMap<String, Arc<Pod>>> {
     let secure = options.url.starts_with("https:");
     let mut tls = TlsConfig::builder();
     tls = match &options.ca_file {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Pod;
+use super::known::Pod;
 use crate::process::container::is_name;
 
 /// Four times what a node of Kubernetes is made for.

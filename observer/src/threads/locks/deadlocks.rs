@@ -7,12 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::cycles::{self, Cycle};
+use super::found::Owner;
 use super::owners::ThreadTable;
-use super::{Owner, lock, procfs, words};
+use super::recognise::lock;
+use super::remembered::Link;
+use super::words;
 use crate::process::memory::RemoteMemory;
 use crate::sample::{Deadlock, DeadlockedThread, lose};
+use crate::threads::procfs;
+use crate::threads::reader::{ThreadReader, ThreadSample};
 use crate::threads::tracked::{Sleeper, Tracked};
-use crate::threads::{ThreadReader, ThreadSample};
 
 /// Deadlocks told in one sample.
 const MAX_DEADLOCKS: usize = 16;
@@ -22,9 +26,6 @@ const MAX_TOLD: usize = 32;
 const MAX_CYCLE: usize = 4096;
 /// Between two looks at a cycle.
 const SECOND_LOOK: Duration = Duration::from_millis(5);
-
-/// One thread of a cycle, in one wait.
-pub(super) type Link = (u32, u64, u64, u64);
 
 fn link(tid: u32, now: &Tracked) -> Link {
     (tid, now.started, now.voluntary_switches, now.wait.address)

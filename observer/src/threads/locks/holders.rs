@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::found::Owner;
 use super::owners::{self, State, ThreadId, ThreadTable};
-use super::{Owner, procfs};
 use crate::sample::{Frame, Holder};
 use crate::symbol;
+use crate::threads::blocked::BlockedThread;
+use crate::threads::procfs;
+use crate::threads::reader::ThreadReader;
 use crate::threads::tracked::Sleeper;
-use crate::threads::{BlockedThread, ThreadReader};
 use crate::unwind::{End, Registers};
 
 /// Owners told of in one sample, those that most wait for.

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use super::super::{procfs, procfs::MAX_THREADS};
 use crate::kernel::census::ThreadRecord;
 use crate::process::status;
+use crate::threads::procfs::{self, MAX_THREADS};
 use crate::unwind::Registers;
 
 /// The threads of the target at one moment.

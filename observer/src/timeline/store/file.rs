@@ -18,11 +18,9 @@ use redb::{
 use super::super::groups::weight;
 use super::super::tier::{Member, Moment, read_moment, write_moment};
 use super::super::{GroupAt, Point, Timeline};
-use super::{Handed, StoreError};
+use super::shared::{FORMAT, Handed, StoreError};
 use crate::sample::{Group, GroupId};
 
-/// Of the tables; raised when an older observer could not read them.
-pub(super) const FORMAT: u64 = 1;
 const CACHE_BYTES: usize = 2 << 20;
 /// How stale the record of when a group was last seen may be.
 const SEEN_STEP: u64 = 60_000;

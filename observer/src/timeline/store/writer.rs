@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use redb::{Database, Error};
 
 use super::file::{self, Known};
-use super::{Handed, Job, Shared, lock};
+use super::shared::{Handed, Job, Shared, lock};
 
 /// A commit waits for the disk twice: not more often than this.
 const COMMIT: Duration = Duration::from_secs(5);

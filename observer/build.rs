@@ -2,8 +2,11 @@
 //!
 //! `OBSERVER_EBPF=off` never builds it, `=require` fails without it; by default it is built when the
 //! toolchain is there. `OBSERVER_EBPF_TOOLCHAIN` names the rustup toolchain to use.
+//! A build that lacks its object tries again as soon as what it lacked may be there; one that has it does not.
 
+use std::collections::BTreeSet;
 use std::env;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,13 +33,14 @@ fn main() -> Result<()> {
                 println!("cargo::rustc-cfg=observer_ebpf");
                 None
             }
-            Err(error) if mode == "require" => {
-                return Err(error.context("OBSERVER_EBPF=require, but the eBPF toolchain is not complete"));
+            Err(missing) if mode == "require" => {
+                bail!("OBSERVER_EBPF=require, but the eBPF toolchain is not complete: {missing}");
             }
-            Err(error) => {
+            Err(missing) => {
+                missing.watch()?;
                 // Who installs it would else know only from `observer --version`.
-                println!("cargo::warning=observer is built without eBPF, with less to see: {error:#}");
-                Some(format!("{error:#}"))
+                println!("cargo::warning=observer is built without eBPF, with less to see: {missing}");
+                Some(missing.to_string())
             }
         },
         other => bail!("OBSERVER_EBPF is `{other}`; it may be auto, off or require"),
@@ -52,19 +56,57 @@ fn out_dir() -> Result<PathBuf> {
     env::var_os("OUT_DIR").map(PathBuf::from).context("cargo sets OUT_DIR")
 }
 
+/// What is not there to build the object with.
+enum Missing {
+    /// No folder in `PATH` has a bpf-linker.
+    Linker,
+    /// One has, and it does not run.
+    LinkerRuns,
+    /// A Rust toolchain with the sources of `core`.
+    Sources,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Linker => "no bpf-linker (install: cargo xtask setup)",
+            Self::LinkerRuns => "bpf-linker does not run (see: bpf-linker --version)",
+            Self::Sources => "no Rust toolchain with the sources of `core` (install: cargo xtask setup)",
+        })
+    }
+}
+
+impl Missing {
+    /// Has cargo run this script again when that may have changed.
+    ///
+    /// A bpf-linker appears in a folder of `PATH`: cargo looks at the times in those, and a build in which nothing has
+    /// changed stays quick. For the rest, and for a folder that is yet to be made, a file that never exists stands: cargo
+    /// then runs this script, and compiles observer, with every build.
+    fn watch(&self) -> Result<()> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders: BTreeSet<PathBuf> = match self {
+            Self::Linker => env::split_paths(&path).collect(),
+            Self::LinkerRuns | Self::Sources => BTreeSet::from([out_dir()?.join("never")]),
+        };
+        for folder in folders {
+            println!("cargo::rerun-if-changed={}", folder.display());
+        }
+        Ok(())
+    }
+}
+
 /// A rustup toolchain with the sources of `core` that may build it, and bpf-linker beside it.
-fn toolchain() -> Result<String> {
+fn toolchain() -> Result<String, Missing> {
     if !runs("bpf-linker", &["--version"]) {
-        bail!("no bpf-linker (install: cargo xtask setup)");
+        let path = env::var_os("PATH").unwrap_or_default();
+        let is_there = env::split_paths(&path).any(|folder| folder.join("bpf-linker").exists());
+        return Err(if is_there { Missing::LinkerRuns } else { Missing::Linker });
     }
     if let Ok(name) = env::var("OBSERVER_EBPF_TOOLCHAIN") {
         return Ok(name);
     }
-    [LINKED_TOOLCHAIN, "nightly"]
-        .into_iter()
-        .find(|name| has_sources(name))
-        .map(str::to_owned)
-        .context("no Rust toolchain with the sources of `core` (install: cargo xtask setup)")
+    let found = [LINKED_TOOLCHAIN, "nightly"].into_iter().find(|name| has_sources(name));
+    found.map(str::to_owned).ok_or(Missing::Sources)
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

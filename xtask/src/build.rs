@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::run::Clock;
+use crate::run::{self, Clock};
 use crate::{place, setup};
 
 pub fn observer(clock: Clock) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "observer", "--bin", "observer"]);
     clock.run_logged("build", "observer (cargo build --release)", &mut command)?;
-    Ok(place::target().join("release/observer"))
+    with_ebpf(place::target().join("release/observer"))
 }
 
 /// As the tests build it: nothing new to compile after them.
@@ -20,7 +20,29 @@ pub fn unoptimized(clock: Clock) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--package", "observer", "--bin", "observer"]);
     clock.run_logged("build", "observer (cargo build)", &mut command)?;
-    Ok(place::target().join("debug/observer"))
+    with_ebpf(place::target().join("debug/observer"))
+}
+
+/// The tests that need root, with the observer that they run: one with eBPF.
+pub fn root_tests() -> Result<()> {
+    run::check(cargo().args(["test", "-p", "observer", "--test", "root", "--no-run"]))?;
+    with_ebpf(place::target().join("debug/observer"))?;
+    Ok(())
+}
+
+/// An observer without eBPF shows, tests and measures less than is asked for: that is said, and not done.
+fn with_ebpf(observer: PathBuf) -> Result<PathBuf> {
+    let version = run::output(&observer.to_string_lossy(), &["--version"])
+        .with_context(|| format!("{} does not run", place::shown(&observer)))?;
+    if version.contains("(with eBPF)") {
+        return Ok(observer);
+    }
+    let why = version.split_once("(built without eBPF: ").and_then(|(_, why)| why.strip_suffix(')'));
+    bail!(
+        "this needs an observer with eBPF, and {} was built without it: {}",
+        place::shown(&observer),
+        why.unwrap_or(&version),
+    )
 }
 
 /// As it is shipped, in packages and images: optimized over all crates, with eBPF, and static, which only the last step

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::build::cargo;
+use crate::build::{self, cargo};
 use crate::image::Arch;
 use crate::packages;
 use crate::run::{self, Clock};
@@ -81,9 +81,12 @@ fn unit(clock: Clock, name: Option<&str>) -> Result<()> {
 
 /// One at a time: they share the machine's kernel and measure its memory.
 fn with_root(clock: Clock, name: Option<&str>) -> Result<()> {
-    clock.say("test", "with root: cargo test -p observer --test root -- --ignored");
-    let root = ["test", "-p", "observer", "--test", "root"];
-    run::check(cargo().args(root).args(name).args(["--", "--ignored", "--test-threads=1"]))?;
+    clock.say("test", "with root: cargo test --test root -- --ignored");
+    build::root_tests()?;
+    for package in ["observer", "xtask"] {
+        let root = ["test", "-p", package, "--test", "root"];
+        run::check(cargo().args(root).args(name).args(["--", "--ignored", "--test-threads=1"]))?;
+    }
     clock.say("test", "with root: passed");
     Ok(())
 }

@@ -88,23 +88,25 @@ pub fn target(pid: u32) -> Vec<Finding> {
         let known = Runtimes::names().join(", ");
         findings.push(Finding::good("tasks", format!("no {known} program: threads only")));
     }
+    let mut coarser = Vec::new();
     for reader in runtimes.readers() {
         let runtime = reader.info();
         let symbols = if runtime.stripped { ", stripped" } else { "" };
         let what = format!("{}s", language::of(reader.kind()).noun());
         findings.push(match reader.tasks(0.0) {
-            Ok(tasks) => Finding::good(
-                &what,
-                format!("{}{symbols}, {} {what} read", runtime.version.unwrap_or_default(), tasks.alive),
-            ),
+            Ok(tasks) => {
+                coarser.extend(tasks.degraded);
+                let version = runtime.version.unwrap_or_default();
+                Finding::good(&what, format!("{version}{symbols}, {} {what} read", tasks.alive))
+            }
             Err(RuntimeError::Exited) => Finding::degraded(&what, "the process has exited", ""),
             Err(RuntimeError::Unreadable(degraded)) => {
                 Finding::degraded(&what, degraded.reason, degraded.remedy)
             }
         });
     }
-    for refused in runtimes.refused() {
-        let Degraded { feature, reason, remedy } = refused.degraded.clone();
+    let refused = runtimes.refused().iter().map(|refused| refused.degraded.clone());
+    for Degraded { feature, reason, remedy } in coarser.into_iter().chain(refused) {
         findings.push(Finding::degraded(&feature, reason, remedy));
     }
     findings

@@ -7,6 +7,7 @@
 
 pub mod addresses;
 mod bytes;
+pub mod choice;
 mod coalesced;
 pub mod g;
 mod held;
@@ -32,8 +33,10 @@ use crate::runtime::interface::Tasks;
 use crate::runtime::tasks::members::Members;
 use crate::runtime::tasks::report;
 use crate::runtime::tasks::slot::Slot;
-use crate::sample::{Group, GroupId, Losses, WaitsOn, lose};
+use crate::sample::{Degraded, Group, GroupId, Losses, WaitsOn, lose};
+use crate::symbol::native::elf;
 use addresses::{Image, RuntimeAddresses};
+use choice::Choice;
 use layout::{GoVersion, Layout};
 use names::GoNames;
 use scan::AllgsScanner;
@@ -75,6 +78,8 @@ pub struct GoReader {
     version: String,
     stripped: bool,
     layout: Layout,
+    /// What is to be said of the layout, where it is another version's.
+    borrowed: Option<Degraded>,
     anchors: RuntimeAddresses,
     symbols: GoSymbols,
     reasons: Vec<String>,
@@ -106,20 +111,14 @@ impl GoReader {
         };
         let text = image.version.clone().unwrap_or_else(|| "an unknown version of Go".to_owned());
         let parsed = GoVersion::parse(&text);
-        let mut anchored = None;
-        for layout in candidates(pid, parsed.as_ref()) {
-            if let Some(anchors) = image.anchor(memory, &layout).map_err(failed)? {
-                anchored = Some((layout, anchors));
-                break;
-            }
-        }
-        let Some((layout, anchors)) = anchored else {
+        let chosen = choice::choose(pid, memory, &image, parsed.as_ref()).map_err(failed)?;
+        let Some(Choice { layout, anchors, origin }) = chosen else {
             let why = match &parsed {
                 Some(version) if Layout::for_version(version).is_some() => {
                     "the list of goroutines was not found (is it still starting?)"
                 }
                 Some(_) => {
-                    "no offsets are known for it, it has no debug information, and those of the newest known version do not fit"
+                    "no offsets are known for it, those of the newest known version do not hold, and it has no debug information that does"
                 }
                 None => "its build information is missing, and the offsets of no known version fit",
             };
@@ -131,6 +130,7 @@ impl GoReader {
         Ok(Self {
             pid,
             memory,
+            borrowed: choice::said(origin, &layout, &text),
             version: text,
             stripped: is_stripped(pid),
             layout,
@@ -207,7 +207,7 @@ impl GoReader {
             groups_total: report.groups_total,
             members_left_out: report.members_left_out,
             losses,
-            degraded: Vec::new(),
+            degraded: self.borrowed.iter().cloned().collect(),
         })
     }
 
@@ -336,47 +336,10 @@ impl GoReader {
     }
 }
 
-/// The offsets to try, best first: each is checked against the process before it is used.
-fn candidates(pid: u32, version: Option<&GoVersion>) -> Vec<Layout> {
-    if let Some(version) = version
-        && let Some(known) = Layout::for_version(version)
-    {
-        return vec![known.clone()];
-    }
-    let own = read_bounded(&format!("/proc/{pid}/exe")).and_then(|elf| Layout::from_dwarf(&elf).ok());
-    match version {
-        // Older than the table: nothing of it fits.
-        Some(version) if Layout::table().first().is_some_and(|oldest| version.minor < oldest.minor) => {
-            Vec::new()
-        }
-        Some(_) => own.into_iter().chain(Layout::newest().cloned()).collect(),
-        None => own.into_iter().chain(Layout::table().iter().rev().cloned()).collect(),
-    }
-}
-
-fn read_bounded(path: &str) -> Option<Vec<u8>> {
-    use std::io::Read as _;
-    const MAX: u64 = 1 << 30;
-    let file = std::fs::File::open(path).ok()?;
-    if file.metadata().ok()?.len() > MAX {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
 /// Whether the program's file has no symbol table.
 fn is_stripped(pid: u32) -> bool {
-    use object::read::{ReadCache, ReadRef};
-    use object::{Object as _, ObjectSymbol as _};
     let Ok(file) = std::fs::File::open(format!("/proc/{pid}/exe")) else { return false };
-    let cache = ReadCache::new(io::BufReader::new(file));
-    fn has_symbols<'d, R: ReadRef<'d>>(data: R) -> bool {
-        object::File::parse(data)
-            .is_ok_and(|file| file.symbols().any(|symbol| symbol.kind() == object::SymbolKind::Text))
-    }
-    !has_symbols(&cache)
+    !elf::section(&file, b".symtab").is_ok_and(|table| table.is_some())
 }
 
 /// The runtime's number for generated wrapper functions, the last of its list.

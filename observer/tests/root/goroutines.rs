@@ -13,7 +13,7 @@ use crate::programs::go::{Build, Program, toolchains};
 
 /// What a dump and a sample must agree on about a goroutine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
+pub struct Shape {
     /// The wait reason, or the state where there is none.
     reason: String,
     /// Function, file and line.
@@ -22,7 +22,7 @@ struct Shape {
 }
 
 /// Parses a dump of all goroutines, without the one that wrote it.
-fn parse_dump(text: &str) -> BTreeMap<Shape, u64> {
+pub fn parse_dump(text: &str) -> BTreeMap<Shape, u64> {
     let mut shapes = BTreeMap::new();
     for goroutine in text.trim().split("\n\n").skip(1) {
         let mut lines = goroutine.lines();
@@ -77,7 +77,7 @@ fn shape_of(group: &Group) -> Shape {
 }
 
 /// Goroutines of the dump that the sample has too, and all of them; what differs is printed.
-fn agreement(sample: &Tasks, dump: &BTreeMap<Shape, u64>) -> (u64, u64) {
+pub fn agreement(sample: &Tasks, dump: &BTreeMap<Shape, u64>) -> (u64, u64) {
     let mut seen: BTreeMap<Shape, u64> = BTreeMap::new();
     for group in &sample.groups {
         *seen.entry(shape_of(group)).or_default() += group.count;

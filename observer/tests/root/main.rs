@@ -22,6 +22,7 @@ mod attach;
 mod daemon;
 mod fleet;
 mod go_heap;
+mod go_versions;
 mod goroutines;
 mod growth;
 mod kernel;

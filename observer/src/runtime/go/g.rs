@@ -72,6 +72,11 @@ impl G {
         self.stack_high - self.stack_low
     }
 
+    /// Whether nothing is saved of a system call.
+    pub fn is_outside_system_call(&self) -> bool {
+        self.syscall_sp == 0
+    }
+
     /// Where it stopped.
     pub fn context(&self) -> Context {
         if self.syscall_sp != 0 {

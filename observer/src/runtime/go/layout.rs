@@ -6,8 +6,10 @@
 //! the read.
 
 mod dwarf;
+mod units;
 mod version;
 
+use std::fs::File;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -287,9 +289,18 @@ impl Layout {
         Self::table().last()
     }
 
-    /// The layout that a program's own DWARF describes.
-    pub fn from_dwarf(elf: &[u8]) -> Result<Self, LayoutError> {
-        dwarf::read(elf)
+    /// The layout that a program's own DWARF describes, without the names of its wait reasons.
+    ///
+    /// Takes at most some tens of MiB, whatever the file is.
+    pub fn from_dwarf(file: &File) -> Result<Self, LayoutError> {
+        dwarf::read(file)
+    }
+
+    /// The names of the wait reasons that a program's file has; `None` without a symbol table.
+    ///
+    /// For whoever makes the table: the file is in memory whole, and trusted.
+    pub fn wait_reasons_of(elf: &[u8]) -> Option<Vec<String>> {
+        dwarf::wait_reasons_of(elf)
     }
 
     /// Whether every offset is the same, whatever the versions are called.

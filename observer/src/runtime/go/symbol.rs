@@ -111,6 +111,12 @@ impl GoSymbols {
         map
     }
 
+    /// Whether the map of the frame of a function at `pc` can be one; `None` where there is none.
+    pub fn frame_map_makes_sense(&mut self, pc: u64) -> Option<bool> {
+        let table = self.tables.iter().find(|table| table.contains(pc)).copied()?;
+        FrameMap::makes_sense(&table, &mut self.pages, pc)
+    }
+
     /// The calls at a return address, innermost first, the physical function last; empty when it is no Go code.
     ///
     /// `exact` says that `pc` is the instruction itself and not the one behind a call.
@@ -155,6 +161,14 @@ impl GoSymbols {
     /// Where the program's Go code lies; other code of the same file (C in a static program) lies outside of it.
     pub fn text(&self) -> Vec<Range<u64>> {
         self.tables.iter().map(|table| table.text..table.text_end.saturating_add(1)).collect()
+    }
+
+    /// Whether a function begins at `pc`.
+    pub fn is_entry(&mut self, pc: u64) -> bool {
+        let table = self.tables.iter().find(|table| table.contains(pc)).copied();
+        table
+            .and_then(|table| table.function(&mut self.pages, pc))
+            .is_some_and(|function| function.entry == pc)
     }
 
     pub fn is_code(&self, pc: u64) -> bool {

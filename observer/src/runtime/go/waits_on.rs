@@ -102,11 +102,11 @@ fn kind(reason: &str) -> Option<(&'static str, bool)> {
 }
 
 /// What is at a channel's address.
-struct Channel {
+pub struct Channel {
     buffered: u64,
     capacity: u64,
     closed: bool,
-    element_type: Option<String>,
+    pub element_type: Option<String>,
 }
 
 /// Describes the objects of groups.
@@ -172,7 +172,8 @@ impl Describer {
         Some(waits_on)
     }
 
-    fn channel(
+    /// `None` for what cannot be a channel.
+    pub fn channel(
         &mut self,
         memory: RemoteMemory,
         layout: &Layout,

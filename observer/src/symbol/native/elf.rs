@@ -128,57 +128,99 @@ impl Elf {
     }
 
     fn read_sections(&mut self, file: &File, header: &Reader<'_>) -> io::Result<()> {
-        let (Some(offset), Some(size), Some(count), Some(names)) =
-            (header.u64(40), header.u16(58), header.u16(60), header.u16(62))
-        else {
-            return Ok(());
-        };
-        if offset == 0 || size != 64 {
-            return Ok(());
-        }
-        let table = read_at(file, offset, 64 * u64::from(count).min(MAX_SECTIONS))?;
-        let name_section = table.chunks_exact(64).nth(usize::from(names)).map(Reader);
-        let names = match name_section.and_then(|section| Some((section.u64(24)?, section.u64(32)?))) {
-            Some((offset, size)) => read_at(file, offset, size.min(MAX_SECTION_NAMES))?,
-            None => Vec::new(),
-        };
         let (mut symbol_bytes, mut debug_bytes) = (0u64, 0u64);
-        for section in table.chunks_exact(64).map(Reader) {
-            let (Some(name), Some(kind), Some(flags), Some(offset), Some(size)) =
-                (section.u32(0), section.u32(4), section.u64(8), section.u64(24), section.u64(32))
-            else {
-                continue;
-            };
-            let name = names.get(name as usize..).unwrap_or_default();
-            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+        each_section(file, header, |name, section| {
+            let Section { kind, address, file_offset, size, is_compressed } = *section;
             if matches!(kind, SHT_SYMTAB | SHT_DYNSYM) {
                 symbol_bytes = symbol_bytes.saturating_add(size);
                 self.symbols = true;
                 self.static_symbols |= kind == SHT_SYMTAB;
             } else if name.starts_with(b".debug_") {
                 // A compressed section says how large it becomes.
-                let becomes = if flags & SHF_COMPRESSED == 0 {
-                    size
+                let becomes = if is_compressed {
+                    Reader(&read_at(file, file_offset, 24)?).u64(8).unwrap_or(u64::MAX)
                 } else {
-                    Reader(&read_at(file, offset, 24)?).u64(8).unwrap_or(u64::MAX)
+                    size
                 };
                 debug_bytes = debug_bytes.saturating_add(becomes);
                 self.debug |= name == b".debug_info";
-            } else if name == b".eh_frame" && flags & SHF_COMPRESSED == 0 {
-                let address = section.u64(16).unwrap_or(0);
-                self.unwind_table = Some(Part { file_offset: offset, size, address });
+            } else if name == b".eh_frame" && !is_compressed {
+                self.unwind_table = Some(Part { file_offset, size, address });
             } else if name.starts_with(b".zdebug_") {
                 debug_bytes = u64::MAX;
             } else if matches!(name, b".gnu_debuglink" | b".gnu_debugaltlink" | b".debug_sup") {
                 self.links_elsewhere = true;
             }
-        }
+            Ok(())
+        })?;
         if symbol_bytes > MAX_SYMBOL_BYTES {
             (self.symbols, self.static_symbols) = (false, false);
         }
         self.debug &= debug_bytes <= MAX_DEBUG_BYTES;
         Ok(())
     }
+}
+
+/// A section as its header has it; nothing of it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    kind: u32,
+    address: u64,
+    pub file_offset: u64,
+    pub size: u64,
+    /// Begins with a header of 24 bytes, whose first word is the kind of compression.
+    pub is_compressed: bool,
+}
+
+/// The section of a 64-bit little-endian ELF file that has this name: the first, where there are several.
+pub fn section(file: &File, wanted: &[u8]) -> io::Result<Option<Section>> {
+    let header = read_at(file, 0, 64)?;
+    if header.get(..6) != Some(b"\x7fELF\x02\x01") {
+        return Ok(None);
+    }
+    let mut found = None;
+    each_section(file, &Reader(&header), |name, section| {
+        if found.is_none() && name == wanted {
+            found = Some(*section);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with each section and its name.
+fn each_section(
+    file: &File,
+    header: &Reader<'_>,
+    mut visit: impl FnMut(&[u8], &Section) -> io::Result<()>,
+) -> io::Result<()> {
+    let (Some(offset), Some(size), Some(count), Some(names)) =
+        (header.u64(40), header.u16(58), header.u16(60), header.u16(62))
+    else {
+        return Ok(());
+    };
+    if offset == 0 || size != 64 {
+        return Ok(());
+    }
+    let table = read_at(file, offset, 64 * u64::from(count).min(MAX_SECTIONS))?;
+    let name_section = table.chunks_exact(64).nth(usize::from(names)).map(Reader);
+    let names = match name_section.and_then(|section| Some((section.u64(24)?, section.u64(32)?))) {
+        Some((offset, size)) => read_at(file, offset, size.min(MAX_SECTION_NAMES))?,
+        None => Vec::new(),
+    };
+    for section in table.chunks_exact(64).map(Reader) {
+        let (Some(name), Some(kind), Some(flags), Some(file_offset), Some(size)) =
+            (section.u32(0), section.u32(4), section.u64(8), section.u64(24), section.u64(32))
+        else {
+            continue;
+        };
+        let name = names.get(name as usize..).unwrap_or_default();
+        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+        let address = section.u64(16).unwrap_or(0);
+        let is_compressed = flags & SHF_COMPRESSED != 0;
+        visit(name, &Section { kind, address, file_offset, size, is_compressed })?;
+    }
+    Ok(())
 }
 
 fn build_id(notes: &[u8]) -> Vec<u8> {

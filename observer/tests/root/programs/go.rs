@@ -77,6 +77,23 @@ impl Program {
         Self { path }
     }
 
+    /// Has it say that it was built with another version, wherever it says so unpacked: `go1.27` to `go1.28`.
+    pub fn pretend(&self, real: &str, version: &str) {
+        assert_eq!(real.len(), version.len());
+        let mut elf = std::fs::read(&self.path).unwrap();
+        let places: Vec<usize> = memchr::memmem::find_iter(&elf, real).collect();
+        assert!(!places.is_empty(), "{real} is not in {}", self.path.display());
+        for at in places {
+            elf[at..at + version.len()].copy_from_slice(version.as_bytes());
+        }
+        std::fs::write(&self.path, elf).unwrap();
+    }
+
+    /// Makes its file so large, with a hole at its end.
+    pub fn pad(&self, bytes: u64) {
+        std::fs::OpenOptions::new().write(true).open(&self.path).unwrap().set_len(bytes).unwrap();
+    }
+
     pub fn start(&self, arguments: &[&str]) -> Running {
         let mut child = Command::new(&self.path)
             .args(arguments)

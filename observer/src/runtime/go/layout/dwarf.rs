@@ -1,28 +1,34 @@
 //! Layouts out of DWARF: the structs by name, their members' offsets, and the names of the wait reasons.
 //!
-//! Reads the bytes of an ELF file that may be anything: sections, entries and members are bounded, a nested
+//! Reads an ELF file that may be anything, a unit at a time (units.rs): units, entries and members are bounded, a nested
 //! path has a fixed depth. Costs about a second for 50 MB of DWARF, and only when no table entry fits.
 
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::fs::File;
+use std::io;
 
-use gimli::{AttributeValue, EndianSlice, LittleEndian, UnitOffset};
+use gimli::{AttributeValue, DebugAbbrev, DebugInfo, EndianSlice, LittleEndian, UnitOffset};
 use object::read::elf::ElfFile64;
-use object::{CompressionFormat, Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
+use super::units::{self, Units};
 use super::{GoVersion, Layout, STRUCTS};
 
-/// A section that unpacks to more is not read.
-const MAX_SECTION: u64 = 512 << 20;
 /// Entries that are looked at before giving up.
 const MAX_ENTRIES: usize = 50_000_000;
+/// The abbreviations of one unit; Go's linker writes some hundred bytes.
+const MAX_ABBREVIATIONS: usize = 64 << 10;
 const MAX_MEMBERS: usize = 4096;
 const MAX_WAIT_REASONS: u64 = 255;
+/// The unit that Go's linker puts all types into.
+const UNIT: &[u8] = b"runtime";
+/// What Go's compiler writes before its version.
+const PRODUCER: &str = "Go cmd/compile ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    #[error("the file is no 64-bit little-endian ELF file that can be read: {0}")]
-    Elf(#[from] object::Error),
+    #[error("the file cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
     #[error("its debug information cannot be read: {0}")]
     Dwarf(#[from] gimli::Error),
     #[error("its debug information does not describe {0} (built with -ldflags=-w?)")]
@@ -99,164 +105,142 @@ const INNER: &[&str] = &[
 ];
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
+type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
 
-pub(super) fn read(elf: &[u8]) -> Result<Layout, LayoutError> {
-    let file = ElfFile64::<object::Endianness>::parse(elf)?;
-    let mut sections: HashMap<&'static str, Vec<u8>> = HashMap::new();
-    for id in [
-        gimli::SectionId::DebugAbbrev,
-        gimli::SectionId::DebugAddr,
-        gimli::SectionId::DebugInfo,
-        // Read for nothing, but gimli makes no unit without the line program that it names.
-        gimli::SectionId::DebugLine,
-        gimli::SectionId::DebugLineStr,
-        gimli::SectionId::DebugStr,
-        gimli::SectionId::DebugStrOffsets,
-    ] {
-        sections.insert(id.name(), section(&file, id.name())?);
-    }
-    let empty: &[u8] = &[];
-    let dwarf = gimli::Dwarf::load(|id| -> Result<Slice<'_>, LayoutError> {
-        let bytes = sections.get(id.name()).map_or(empty, Vec::as_slice);
-        Ok(EndianSlice::new(bytes, LittleEndian))
-    })?;
-    let types = structs(&dwarf)?;
-    let text = version(&file).ok_or(LayoutError::NoVersion)?;
-    let version = GoVersion::parse(&text).ok_or(LayoutError::NoVersion)?;
-    let mut layout = Layout::resolve(&types, version.minor, format!("its own dwarf ({version})"))?;
-    layout.wait_reasons = wait_reasons(&file).unwrap_or_default();
-    Ok(layout)
+/// One unit, alone in its bytes.
+struct Unit<'a> {
+    header: gimli::UnitHeader<Slice<'a>>,
+    abbreviations: gimli::Abbreviations,
+    /// Where it begins in the section that references count from.
+    start: u64,
 }
 
-/// A section's bytes, unpacked, or nothing where there is none.
-fn section(file: &ElfFile64<'_>, name: &str) -> Result<Vec<u8>, LayoutError> {
-    let Some(section) = file.section_by_name(name) else { return Ok(Vec::new()) };
-    let packed = section.compressed_data()?;
-    match packed.format {
-        CompressionFormat::None => Ok(packed.data.to_vec()),
-        CompressionFormat::Zlib => {
-            let mut bytes = Vec::new();
-            let decoder = flate2::read::ZlibDecoder::new(packed.data);
-            let read = decoder.take(MAX_SECTION + 1).read_to_end(&mut bytes);
-            match read {
-                Ok(length) if length as u64 <= MAX_SECTION => Ok(bytes),
-                Ok(_) => Err(LayoutError::TooLarge),
-                Err(_) => Err(LayoutError::Missing(name.to_owned())),
-            }
-        }
-        _ => Err(LayoutError::Missing(format!("{name} in a compression that observer knows"))),
-    }
-}
-
-fn structs(dwarf: &gimli::Dwarf<Slice<'_>>) -> Result<Types, LayoutError> {
+pub(super) fn read(file: &File) -> Result<Layout, LayoutError> {
+    let abbreviations = units::section(file, ".debug_abbrev")?;
+    let mut units = Units::open(file)?;
     let mut types = Types::default();
+    let mut version = None;
     let mut entries_left = MAX_ENTRIES;
-    let mut units = dwarf.units();
-    while let Some(header) = units.next()? {
-        let unit = dwarf.unit(header)?;
-        let mut entries = unit.entries();
+    while let Some((start, bytes)) = units.next()? {
+        // One that cannot be read is some other compiler's.
+        let Ok(Some(unit)) = Unit::parse(start, bytes, &abbreviations) else { continue };
+        if let Ok(Some(found)) = unit.version() {
+            unit.structs(&mut types, &mut entries_left)?;
+            version = Some(found);
+        }
+        if STRUCTS.first().is_some_and(|&first| types.structs.contains_key(first)) {
+            break;
+        }
+    }
+    let version = version.ok_or(LayoutError::NoVersion)?;
+    Layout::resolve(&types, version.minor, format!("its own dwarf ({version})"))
+}
+
+impl<'a> Unit<'a> {
+    /// `None` for one that has no entries.
+    fn parse(start: u64, bytes: &'a [u8], abbreviations: &[u8]) -> Result<Option<Self>, LayoutError> {
+        let Some(header) = DebugInfo::new(bytes, LittleEndian).units().next()? else { return Ok(None) };
+        let mine = abbreviations.get(header.debug_abbrev_offset().0..).unwrap_or_default();
+        let mine = mine.get(..MAX_ABBREVIATIONS).unwrap_or(mine);
+        let abbreviations =
+            DebugAbbrev::new(mine, LittleEndian).abbreviations(gimli::DebugAbbrevOffset(0))?;
+        Ok(Some(Self { header, abbreviations, start }))
+    }
+
+    /// The version of the compiler, where it is the unit with Go's types.
+    fn version(&self) -> Result<Option<GoVersion>, LayoutError> {
+        let mut entries = self.header.entries(&self.abbreviations);
+        let Some(root) = entries.next_dfs()? else { return Ok(None) };
+        if text(root, gimli::DW_AT_name) != Some(UNIT) {
+            return Ok(None);
+        }
+        let producer = text(root, gimli::DW_AT_producer).and_then(|text| std::str::from_utf8(text).ok());
+        let version = producer.and_then(|producer| producer.strip_prefix(PRODUCER));
+        Ok(version.and_then(|version| GoVersion::parse(version.split(';').next()?)))
+    }
+
+    fn structs(&self, types: &mut Types, entries_left: &mut usize) -> Result<(), LayoutError> {
+        let mut entries = self.header.entries(&self.abbreviations);
         while let Some(entry) = entries.next_dfs()? {
-            entries_left = entries_left.checked_sub(1).ok_or(LayoutError::TooLarge)?;
+            *entries_left = entries_left.checked_sub(1).ok_or(LayoutError::TooLarge)?;
             if entry.tag() != gimli::DW_TAG_structure_type {
                 continue;
             }
-            let Some(name) = name(dwarf, &unit, entry) else { continue };
-            let wanted = STRUCTS.iter().chain(INNER).any(|&wanted| name.slice() == wanted.as_bytes());
-            let name = String::from_utf8_lossy(name.slice()).into_owned();
+            let Some(name) = text(entry, gimli::DW_AT_name) else { continue };
+            let wanted = STRUCTS.iter().chain(INNER).any(|&wanted| name == wanted.as_bytes());
+            let name = String::from_utf8_lossy(name).into_owned();
             if !wanted || types.structs.contains_key(&name) {
                 continue;
             }
-            let found = members(dwarf, &unit, entry.offset())?;
+            let found = self.members(entry.offset())?;
             types.structs.insert(name, found);
         }
+        Ok(())
     }
-    Ok(types)
-}
 
-fn members<'a>(
-    dwarf: &gimli::Dwarf<Slice<'a>>,
-    unit: &gimli::Unit<Slice<'a>>,
-    offset: UnitOffset,
-) -> Result<Struct, LayoutError> {
-    let mut found = Struct::default();
-    let mut tree = unit.entries_tree(Some(offset))?;
-    let root = tree.root()?;
-    let size = root.entry().attr_value(gimli::DW_AT_byte_size).and_then(|size| size.udata_value());
-    found.size = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
-    let mut children = root.children();
-    while let Some(child) = children.next()? {
-        let member = child.entry();
-        if member.tag() != gimli::DW_TAG_member || found.members.len() >= MAX_MEMBERS {
-            continue;
+    fn members(&self, offset: UnitOffset) -> Result<Struct, LayoutError> {
+        let mut found = Struct::default();
+        let mut tree = self.header.entries_tree(&self.abbreviations, Some(offset))?;
+        let root = tree.root()?;
+        let size = root.entry().attr_value(gimli::DW_AT_byte_size).and_then(|size| size.udata_value());
+        found.size = size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0);
+        let mut children = root.children();
+        while let Some(child) = children.next()? {
+            let member = child.entry();
+            if member.tag() != gimli::DW_TAG_member || found.members.len() >= MAX_MEMBERS {
+                continue;
+            }
+            let at = member.attr_value(gimli::DW_AT_data_member_location).and_then(|at| at.udata_value());
+            let (Some(name), Some(at)) =
+                (text(member, gimli::DW_AT_name), at.and_then(|at| u32::try_from(at).ok()))
+            else {
+                continue;
+            };
+            let inner = self.type_of(member).and_then(|at| self.type_name(at));
+            found.members.push((String::from_utf8_lossy(name).into_owned(), at, inner));
         }
-        let at = member.attr_value(gimli::DW_AT_data_member_location).and_then(|at| at.udata_value());
-        let (Some(name), Some(at)) = (name(dwarf, unit, member), at.and_then(|at| u32::try_from(at).ok()))
-        else {
-            continue;
-        };
-        let inner = match member.attr_value(gimli::DW_AT_type) {
-            Some(AttributeValue::UnitRef(at)) => type_name(dwarf, unit, at),
-            Some(AttributeValue::DebugInfoRef(at)) => {
-                // In the same unit, as Go writes it; a reference into another one is not followed.
-                at.to_unit_offset(&unit.header).and_then(|at| type_name(dwarf, unit, at))
+        Ok(found)
+    }
+
+    /// In the same unit, as Go writes it; a reference into another one is not followed.
+    fn type_of(&self, entry: &Entry<'a>) -> Option<UnitOffset> {
+        match entry.attr_value(gimli::DW_AT_type)? {
+            AttributeValue::UnitRef(at) => Some(at),
+            AttributeValue::DebugInfoRef(at) => {
+                let inside = (at.0 as u64).checked_sub(self.start)?;
+                Some(UnitOffset(usize::try_from(inside).ok()?))
             }
             _ => None,
-        };
-        found.members.push((String::from_utf8_lossy(name.slice()).into_owned(), at, inner));
-    }
-    Ok(found)
-}
-
-/// The name of the type at `offset`, through at most two typedefs.
-fn type_name<'a>(
-    dwarf: &gimli::Dwarf<Slice<'a>>,
-    unit: &gimli::Unit<Slice<'a>>,
-    mut offset: UnitOffset,
-) -> Option<String> {
-    for _ in 0..3 {
-        let entry = unit.entry(offset).ok()?;
-        if entry.tag() == gimli::DW_TAG_structure_type {
-            return Some(String::from_utf8_lossy(name(dwarf, unit, &entry)?.slice()).into_owned());
-        }
-        if entry.tag() != gimli::DW_TAG_typedef {
-            return None;
-        }
-        offset = match entry.attr_value(gimli::DW_AT_type)? {
-            AttributeValue::UnitRef(at) => at,
-            AttributeValue::DebugInfoRef(at) => at.to_unit_offset(&unit.header)?,
-            _ => return None,
-        };
-    }
-    None
-}
-
-fn name<'a>(
-    dwarf: &gimli::Dwarf<Slice<'a>>,
-    unit: &gimli::Unit<Slice<'a>>,
-    entry: &gimli::DebuggingInformationEntry<Slice<'a>>,
-) -> Option<Slice<'a>> {
-    dwarf.attr_string(unit, entry.attr_value(gimli::DW_AT_name)?).ok()
-}
-
-/// The version in the build information: `\xff Go buildinf:`, 16 bytes of head, then, inline, length and text.
-fn version(file: &ElfFile64<'_>) -> Option<String> {
-    let section = file.section_by_name(".go.buildinfo")?;
-    let data = section.data().ok()?;
-    let at = data.windows(14).take(4096).position(|window| window == b"\xff Go buildinf:")?;
-    let head = data.get(at..at.checked_add(32)?)?;
-    if head[15] & 2 == 0 {
-        return None;
-    }
-    let rest = data.get(at + 32..)?;
-    let mut length = 0usize;
-    for (index, &byte) in rest.iter().take(3).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            let text = rest.get(index + 1..(index + 1).checked_add(length)?)?;
-            return Some(std::str::from_utf8(text).ok()?.to_owned());
         }
     }
-    None
+
+    /// The name of the type at `offset`, through at most two typedefs.
+    fn type_name(&self, mut offset: UnitOffset) -> Option<String> {
+        for _ in 0..3 {
+            let entry = self.header.entry(&self.abbreviations, offset).ok()?;
+            if entry.tag() == gimli::DW_TAG_structure_type {
+                return Some(String::from_utf8_lossy(text(&entry, gimli::DW_AT_name)?).into_owned());
+            }
+            if entry.tag() != gimli::DW_TAG_typedef {
+                return None;
+            }
+            offset = self.type_of(&entry)?;
+        }
+        None
+    }
+}
+
+/// A text that stands in the entry itself, as Go's linker writes all of them.
+fn text<'a>(entry: &Entry<'a>, name: gimli::DwAt) -> Option<&'a [u8]> {
+    match entry.attr_value(name)? {
+        AttributeValue::String(text) => Some(text.slice()),
+        _ => None,
+    }
+}
+
+/// The names of the wait reasons in a program's file, for the table that is made of it.
+pub(super) fn wait_reasons_of(elf: &[u8]) -> Option<Vec<String>> {
+    wait_reasons(&ElfFile64::<object::Endianness>::parse(elf).ok()?)
 }
 
 /// `runtime.waitReasonStrings`, an array of string headers, where the file has it relocated.

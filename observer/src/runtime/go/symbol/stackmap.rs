@@ -14,6 +14,8 @@ const FUNCDATA_STACK_OBJECTS: u32 = 2;
 
 /// Words of one map.
 const MAX_WORDS: u32 = 1 << 17;
+/// Maps of one function, one for each place with different words alive.
+const MAX_MAPS: u32 = 1 << 16;
 const MAX_VARIABLES: u64 = 4096;
 
 const WORD: i64 = 8;
@@ -72,6 +74,17 @@ impl FrameMap {
             map.variables = variables(source, data, locals_end, arguments)?;
         }
         Some(map)
+    }
+
+    /// Whether what lies where the function around `pc` has its map of locals can be one; `None` where it has none.
+    pub(super) fn makes_sense(table: &Table, source: &mut dyn Source, pc: u64) -> Option<bool> {
+        let function = table.function(source, pc)?;
+        let delta = table.stack_delta(source, &function, pc)?;
+        let data = table.funcdata(source, &function, FUNCDATA_LOCALS)?;
+        let (Some(maps), Some(words)) = (source.u32(data), source.u32(data.checked_add(4)?)) else {
+            return Some(false);
+        };
+        Some((1..=MAX_MAPS).contains(&maps) && u64::from(words) * WORD.cast_unsigned() <= delta)
     }
 
     /// Takes in the words of a map that begins `start` above the stack pointer.

@@ -18,12 +18,8 @@ pub struct Layout {
     pub task_nivcsw: u32,
     /// `task_struct.start_boottime`.
     pub task_start_boottime: u32,
-    /// `task_struct.se.sum_exec_runtime`.
-    pub task_cpu_time: u32,
     /// `task_struct.comm`.
     pub task_comm: u32,
-    /// `task_struct.flags`.
-    pub task_flags: u32,
     /// `task_struct.pending.signal.sig`.
     pub task_pending: u32,
     /// `task_struct.blocked.sig`.
@@ -50,6 +46,6 @@ pub struct Layout {
     pub switch_has_state: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 88);
+const _: () = assert!(size_of::<Layout>() == 80);
 
 crate::plain_data!(Layout);

@@ -4,34 +4,28 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// A thread's stack could not be read where its frame pointer said.
-    CensusStackUnreadable = 0,
-    /// A thread's stack had more frames than a record holds.
-    CensusStackTruncated = 1,
-    /// The map of sleeping threads was full: that wait is not timed.
-    WaitsThreadsFull = 2,
+    /// Two sleeping threads had the same place in the map: the wait of one is not timed.
+    WaitsThreadsFull = 0,
     /// The ring of growth samples was full.
-    GrowthRingFull = 3,
+    GrowthRingFull = 1,
     /// No user stack could be walked at a sampled fault.
-    GrowthStackUnreadable = 4,
+    GrowthStackUnreadable = 2,
     /// The ring of lifecycle events was full.
-    LifecycleRingFull = 5,
+    LifecycleRingFull = 3,
     /// The ring of sampled allocations was full.
-    AllocationsRingFull = 6,
+    AllocationsRingFull = 4,
     /// The ring of what was freed was full: those blocks count as alive until their address is used again.
-    AllocationsFreeRingFull = 7,
+    AllocationsFreeRingFull = 5,
     /// More sampled allocations were alive than can be kept.
-    AllocationsLiveFull = 8,
+    AllocationsLiveFull = 6,
     /// A sampled allocation could not be followed to its return.
-    AllocationsPendingFull = 9,
+    AllocationsPendingFull = 7,
     /// The stack at a sampled allocation could not be read.
-    AllocationsStackUnreadable = 10,
+    AllocationsStackUnreadable = 8,
 }
 
 impl Loss {
-    pub const ALL: [Self; 11] = [
-        Self::CensusStackUnreadable,
-        Self::CensusStackTruncated,
+    pub const ALL: [Self; 9] = [
         Self::WaitsThreadsFull,
         Self::GrowthRingFull,
         Self::GrowthStackUnreadable,
@@ -46,8 +40,6 @@ impl Loss {
     /// As it stands in reports and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::CensusStackUnreadable => "census_stack_unreadable",
-            Self::CensusStackTruncated => "census_stack_truncated",
             Self::WaitsThreadsFull => "waits_threads_full",
             Self::GrowthRingFull => "growth_ring_full",
             Self::GrowthStackUnreadable => "growth_stack_unreadable",

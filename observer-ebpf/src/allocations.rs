@@ -101,9 +101,9 @@ pub extern "C" fn allocation(ctx: *mut c_void) -> u32 {
     // SAFETY: the context is the program's own.
     let entry = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
     if entry == registers.ip {
-        entered(&ctx, pid_tgid, target.slot, &registers)
+        entered(&ctx, pid_tgid, target.slot(), &registers)
     } else {
-        returned(pid_tgid, target.slot, &registers);
+        returned(pid_tgid, target.slot(), &registers);
         AND_RETURN
     }
 }

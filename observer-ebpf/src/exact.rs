@@ -1,5 +1,5 @@
-//! Exact: every futex and mapping call of a target when it returns. By fexit only those calls pay; by
-//! tracepoints (`--exact`) every system call of the machine does, so it is off unless asked for.
+//! Exact: every mapping call of a target when it returns. By fexit only those calls pay; by tracepoints (`--exact`)
+//! every system call of the machine does, so it is off unless asked for.
 
 use core::ffi::c_void;
 
@@ -8,31 +8,19 @@ use aya_ebpf::macros::{btf_tracepoint, fexit, map, tracepoint};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext, TracePointContext};
 use observer_common::mapped::{Call, MappedCounters};
-use observer_common::syscall::{
-    BRK, FUTEX, FUTEX_WAIT, FUTEX_WAITV, MADVISE, MMAP, MPROTECT, MREMAP, MUNMAP, RESTART_SYSCALL,
-};
+use observer_common::syscall::{BRK, MADVISE, MMAP, MPROTECT, MREMAP, MUNMAP};
 use observer_common::target::MAX_TARGETS;
-use observer_common::waits::ExactWaits;
 
 use crate::registers::{self, Registers};
 use crate::target;
-use crate::waits::SLEEPS;
 
 const PAGE: u64 = 4096;
 const PROT_NONE: u64 = 0;
 /// A result in this range is an error number.
 const MAX_ERROR: u64 = 4095;
-const ETIMEDOUT: i64 = 110;
-const EAGAIN: i64 = 11;
-/// The call goes on by itself after a signal: 512 to 514 as it is, 516 as `restart_syscall`.
-const ERESTARTSYS: i64 = 512;
-const ERESTARTNOHAND: i64 = 514;
-const ERESTART_RESTARTBLOCK: i64 = 516;
 
 #[map]
 static MAPPED: PerCpuArray<MappedCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
-#[map]
-static EXACT_WAITS: PerCpuArray<ExactWaits> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 /// The program break of each target by slot, first as user space found it.
 #[map]
 static BREAKS: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
@@ -44,19 +32,7 @@ pub fn exact_btf(ctx: BtfTracePointContext) -> i32 {
     // Most system calls are none of ours: told apart before anything dear.
     // SAFETY: an argument of the tracepoint that the verifier knows as `pt_regs`.
     let syscall = unsafe { registers::load_syscall(regs) };
-    if matches!(
-        syscall,
-        FUTEX
-            | FUTEX_WAIT
-            | FUTEX_WAITV
-            | RESTART_SYSCALL
-            | MMAP
-            | MUNMAP
-            | MREMAP
-            | BRK
-            | MPROTECT
-            | MADVISE
-    ) {
+    if matches!(syscall, MMAP | MUNMAP | MREMAP | BRK | MPROTECT | MADVISE) {
         returned(regs, result as i64);
     }
     0
@@ -89,63 +65,14 @@ macro_rules! exact_fexit {
     };
 }
 exact_fexit!(exact_fexit_mmap exact_fexit_munmap exact_fexit_mremap exact_fexit_brk exact_fexit_mprotect
-    exact_fexit_madvise exact_fexit_futex);
+    exact_fexit_madvise);
 
 #[inline(always)]
 fn returned(regs: *const c_void, result: i64) {
     // SAFETY: no preconditions.
     let pid_tgid = unsafe { bpf_get_current_pid_tgid() };
     let Some(target) = target::find((pid_tgid >> 32) as u32) else { return };
-    let registers = Registers::read(regs);
-    match registers.syscall {
-        FUTEX | FUTEX_WAIT | FUTEX_WAITV | RESTART_SYSCALL => {
-            futex(target.slot, pid_tgid as u32, &registers, result);
-        }
-        MMAP | MUNMAP | MREMAP | BRK | MPROTECT | MADVISE => mapping(target.slot, &registers, result),
-        _ => {}
-    }
-}
-
-#[inline(always)]
-fn futex(slot: u32, tid: u32, registers: &Registers, result: i64) {
-    let sleep = SLEEPS.get_ptr_mut(tid);
-    if registers.syscall == RESTART_SYSCALL {
-        let Some(sleep) = sleep else { return };
-        // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
-        unsafe {
-            if (*sleep).restarts == 0 {
-                return;
-            }
-            (*sleep).restarts = 0;
-        }
-    } else if registers.syscall == FUTEX {
-        // FUTEX_WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2
-        if !matches!(registers.arguments()[1] & 0x7f, 0 | 6 | 9 | 11 | 13) {
-            return;
-        }
-    }
-    let error = -result;
-    if (ERESTARTSYS..=ERESTARTNOHAND).contains(&error) {
-        return;
-    }
-    if error == ERESTART_RESTARTBLOCK {
-        if let Some(sleep) = sleep {
-            // SAFETY: as above.
-            unsafe { (*sleep).restarts = 1 };
-        }
-        return;
-    }
-    let Some(counters) = EXACT_WAITS.get_ptr_mut(slot) else { return };
-    // SAFETY: this CPU's counters.
-    unsafe {
-        let counter = match error {
-            ETIMEDOUT => &raw mut (*counters).timed_out,
-            EAGAIN => &raw mut (*counters).refused,
-            error if error > 0 => &raw mut (*counters).failed,
-            _ => &raw mut (*counters).woken,
-        };
-        *counter = (*counter).wrapping_add(1);
-    }
+    mapping(target.slot(), &Registers::read(regs), result);
 }
 
 #[inline(always)]

@@ -55,8 +55,8 @@ pub fn growth(ctx: PerfEventContext) -> u32 {
         let header = &mut record.header;
         header.global_tgid = tgid;
         header.global_tid = pid_tgid as u32;
-        header.slot = target.slot;
-        let copied = match target.flags & (FLAG_COPY_STACK | FLAG_DEEP_STACK) {
+        header.slot = target.slot();
+        let copied = match target.flags() & (FLAG_COPY_STACK | FLAG_DEEP_STACK) {
             0 => 0,
             FLAG_COPY_STACK => STACK_BYTES,
             _ => MAX_STACK_BYTES,
@@ -149,7 +149,7 @@ pub fn growth_moves(ctx: BtfTracePointContext) -> i32 {
         weight: 0,
         global_tgid: tgid,
         global_tid: pid_tgid as u32,
-        slot: target.slot,
+        slot: target.slot(),
         frames: 0,
         stack_bytes: 0,
         kind: MOVED,

@@ -13,8 +13,7 @@ use observer_common::loss::Loss;
 use observer_common::target::{MAX_TARGETS, Target};
 
 use crate::layout::{load, offset};
-use crate::waits::SLEEPS;
-use crate::{loss, target};
+use crate::{loss, target, waits};
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(64 << 10, 0);
@@ -34,7 +33,7 @@ fn current() -> Option<(u32, u32, Target)> {
 pub fn lifecycle_exec(ctx: BtfTracePointContext) -> i32 {
     if let Some((tid, tgid, target)) = current() {
         debug!(&ctx, "target {} executes another program", tgid);
-        let _ = SLEEPS.remove(tid);
+        waits::forget(target, tid);
         tell(EXEC, tgid, target, 0);
     }
     0
@@ -43,8 +42,8 @@ pub fn lifecycle_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn lifecycle_exit(ctx: BtfTracePointContext) -> i32 {
     let Some((tid, tgid, target)) = current() else { return 0 };
-    let _ = SLEEPS.remove(tid);
-    if let Some(threads) = THREADS.get_ptr_mut(target.slot) {
+    waits::forget(target, tid);
+    if let Some(threads) = THREADS.get_ptr_mut(target.slot()) {
         // SAFETY: this CPU's counters.
         unsafe { (*threads).exited = (*threads).exited.wrapping_add(1) };
     }
@@ -70,7 +69,7 @@ pub fn lifecycle_fork(ctx: BtfTracePointContext) -> i32 {
     let child: u32 = unsafe { load(child, offset!(task_tgid)) };
     if child != tgid {
         tell(FORK, tgid, target, child);
-    } else if let Some(threads) = THREADS.get_ptr_mut(target.slot) {
+    } else if let Some(threads) = THREADS.get_ptr_mut(target.slot()) {
         // SAFETY: this CPU's counters.
         unsafe { (*threads).created = (*threads).created.wrapping_add(1) };
     }
@@ -81,7 +80,7 @@ pub fn lifecycle_fork(ctx: BtfTracePointContext) -> i32 {
 fn tell(kind: u32, global_tgid: u32, target: Target, detail: u32) {
     // SAFETY: no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
-    let mut event = Event { time, kind, global_tgid, slot: target.slot, detail };
+    let mut event = Event { time, kind, global_tgid, slot: target.slot(), detail };
     // SAFETY: the helper copies the event, which has no padding.
     let full = unsafe {
         bpf_ringbuf_output(

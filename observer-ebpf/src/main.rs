@@ -6,6 +6,7 @@ mod allocations;
 mod bound;
 mod census;
 mod exact;
+mod floor;
 mod growth;
 mod layout;
 mod lifecycle;

@@ -1,26 +1,36 @@
-//! Is this process a target? A test of one bit for every process of the machine, a lookup for the few that pass.
+//! Is this process a target? One look at the table for nearly every process of the machine.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap};
-use observer_common::target::{MAX_TARGETS, Target, TargetFilter};
+use aya_ebpf::maps::Array;
+use observer_common::target::{MAX_TARGETS, SEARCHED, TABLE, Target};
 
 #[map]
-static TARGET_FILTER: Array<TargetFilter> = Array::with_max_entries(1, 0);
+static TARGETS: Array<Target> = Array::with_max_entries(TABLE, 0);
+/// By slot, the owner that threads of the target that has it now would have, were their tid 0; 0: none has it.
 #[map]
-static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(MAX_TARGETS, 0);
-
-/// Whether it may be a target: a test of one bit.
-#[inline(always)]
-pub fn passes(global_tgid: u32) -> bool {
-    let (word, bit) = TargetFilter::place(global_tgid);
-    TARGET_FILTER.get(0).is_some_and(|filter| filter.words[word] & bit != 0)
-}
+static REGISTERED: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
 
 #[inline(always)]
 pub fn find(global_tgid: u32) -> Option<Target> {
-    if !passes(global_tgid) {
-        return None;
+    let mut place = Target::place(global_tgid);
+    for _ in 0..SEARCHED {
+        // SAFETY: an element of the array, which is one aligned word.
+        let entry = Target::from_word(unsafe { TARGETS.get_ptr(place)?.cast::<u64>().read_volatile() });
+        if entry.global_tgid() == global_tgid {
+            // The idle tasks have the number 0, as entries that are free.
+            return (global_tgid != 0).then_some(entry);
+        }
+        if entry == Target::NONE {
+            return None;
+        }
+        place = Target::next(place);
     }
-    // SAFETY: values are written whole by user space and copied out at once.
-    unsafe { TARGETS.get(global_tgid) }.copied()
+    None
+}
+
+/// Whether what a thread of that [`Target::owner`] has noted is of a target that still is one.
+#[inline(always)]
+pub fn is_registered(owner: u64) -> bool {
+    let of_target = owner >> 32 << 32;
+    REGISTERED.get((owner >> 40) as u32 & (MAX_TARGETS - 1)).is_some_and(|now| *now == of_target)
 }

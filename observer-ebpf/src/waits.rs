@@ -1,16 +1,16 @@
 //! Waits: at each context switch of a target, stamps the thread that goes to sleep in a futex call and adds
-//! the time to a histogram when it comes back. No stacks, no events; other processes pay two tests of a bit.
+//! the time to a histogram when it comes back. No stacks, no events; other processes pay two looks at the table.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_task_pt_regs};
 use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::BtfTracePointContext;
 use observer_common::loss::Loss;
 use observer_common::syscall::{RESTART_SYSCALL, waits_on_futex};
-use observer_common::target::MAX_TARGETS;
-use observer_common::waits::{BUCKETS, MAX_SLEEPERS, Sleep, WaitCounters};
+use observer_common::target::{MAX_TARGETS, Target};
+use observer_common::waits::{BUCKETS, MAX_SLEEPERS, Sleep, Timing, WaitCounters};
 
 use crate::layout::{load, offset};
 use crate::{loss, registers, target};
@@ -24,27 +24,54 @@ const JOBCTL_PENDING: u64 = 1 << 17 | 1 << 19 | 1 << 20 | 1 << 23;
 #[map]
 static WAITS: PerCpuArray<WaitCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 #[map]
-pub static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(MAX_SLEEPERS, 0);
+static WAITS_TIMING: Array<Timing> = Array::with_max_entries(1, 0);
+/// Waits that were timed, of all targets: by them user space chooses how many are.
+#[map]
+static WAITS_TIMED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// By the low bits of the global tid.
+#[map]
+static SLEEPS: Array<Sleep> = Array::with_max_entries(MAX_SLEEPERS, 0);
 
 #[btf_tracepoint(function = "sched_switch")]
 pub fn waits(ctx: BtfTracePointContext) -> i32 {
     let preempted: usize = ctx.arg(0);
     let previous: *const c_void = ctx.arg(1);
     let next: *const c_void = ctx.arg(2);
+    // One clock for both.
+    let mut now = 0;
     // SAFETY: both are task pointers that the verifier knows as such.
     unsafe {
-        if preempted & 1 == 0 {
-            let tgid: u32 = load(previous, offset!(task_tgid));
-            if target::passes(tgid) && leaves_asleep(&ctx, previous) {
-                falls_asleep(previous, tgid);
-            }
+        if preempted & 1 == 0
+            && let Some(target) = target::find(load(previous, offset!(task_tgid)))
+            && leaves_asleep(&ctx, previous)
+        {
+            falls_asleep(previous, target, &mut now);
         }
-        let tgid: u32 = load(next, offset!(task_tgid));
-        if target::passes(tgid) {
-            wakes(next, tgid);
+        if let Some(target) = target::find(load(next, offset!(task_tgid))) {
+            wakes(next, target, &mut now);
         }
     }
     0
+}
+
+/// What is noted of a thread. Only the CPU that it runs on writes it, unless two threads share the place.
+#[inline(always)]
+fn place(tid: u32) -> Option<*mut Sleep> {
+    SLEEPS.get_ptr_mut(tid % MAX_SLEEPERS)
+}
+
+/// A thread is gone, or its program is.
+#[inline(always)]
+pub fn forget(target: Target, tid: u32) {
+    if let Some(sleep) = place(tid) {
+        // SAFETY: an element of the array.
+        unsafe {
+            if (*sleep).owner == target.owner(tid) {
+                (*sleep).owner = 0;
+                (*sleep).since = 0;
+            }
+        }
+    }
 }
 
 /// Whether the thread that leaves the CPU sleeps, and is not just stopped by a signal. Its own state field may already say that it was woken.
@@ -60,68 +87,88 @@ unsafe fn leaves_asleep(ctx: &BtfTracePointContext, previous: *const c_void) -> 
 }
 
 #[inline(always)]
-unsafe fn falls_asleep(task: *const c_void, global_tgid: u32) {
+unsafe fn falls_asleep(task: *const c_void, target: Target, now: &mut u64) {
     // SAFETY: a task pointer, as the caller says; the helper gives a pointer the verifier knows.
     let (tid, regs) = unsafe {
         (load::<u32>(task, offset!(task_pid)), bpf_task_pt_regs(task.cast_mut().cast()) as *const c_void)
     };
     // SAFETY: the same pointer.
-    let (syscall, sp) = unsafe { (registers::load_syscall(regs), registers::load_sp(regs)) };
+    let syscall = unsafe { registers::load_syscall(regs) };
     if syscall != RESTART_SYSCALL && !waits_on_futex(syscall) {
         return;
     }
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if let Some(sleep) = SLEEPS.get_ptr_mut(tid) {
-        // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
-        let sleep = unsafe { &mut *sleep };
-        // An entry is only made for a target's thread, and goes with the thread or the target.
-        if sleep.global_tgid == global_tgid {
-            let interrupted = sleep.since != 0 && sleep.interrupted != 0 && sleep.sp == sp;
-            if syscall == RESTART_SYSCALL {
-                // Goes on with whatever a signal interrupted; ours only if that was a futex wait.
-                if interrupted {
-                    sleep.interrupted = 0;
-                }
+    let Some(sleep) = place(tid) else { return };
+    let owner = target.owner(tid);
+    // SAFETY: an element of the array, and the task and its registers as above.
+    unsafe {
+        let own = (*sleep).owner == owner && (*sleep).since != 0;
+        if own && (*sleep).interrupted_at != 0 {
+            let same = (*sleep).interrupted_at == registers::load_sp(regs);
+            (*sleep).interrupted_at = 0;
+            if same {
+                // Goes on with what a signal interrupted.
+                (*sleep).switches = switches(task);
                 return;
             }
-            if !interrupted {
-                sleep.since = now;
+        }
+        let timing = match WAITS_TIMING.get(0) {
+            // `restart_syscall` goes on with whatever a signal interrupted, which was not a wait that is timed.
+            Some(timing) if syscall != RESTART_SYSCALL => *timing,
+            _ => Timing { mask: 0, weight: 0 },
+        };
+        if timing.weight == 0 || timing.mask != 0 && bpf_get_prandom_u32() & timing.mask != 0 {
+            if own {
+                (*sleep).since = 0;
             }
-            sleep.interrupted = 0;
-            sleep.sp = sp;
             return;
         }
-    }
-    if syscall == RESTART_SYSCALL {
-        return;
-    }
-    let Some(target) = target::find(global_tgid) else { return };
-    let sleep =
-        Sleep { since: now, interrupted: 0, sp, global_tgid, slot: target.slot, restarts: 0, padding: 0 };
-    if SLEEPS.insert(tid, sleep, 0).is_err() {
-        loss::count(Loss::WaitsThreadsFull);
+        if !own && (*sleep).since != 0 && target::is_registered((*sleep).owner) {
+            loss::count(Loss::WaitsThreadsFull);
+        }
+        if let Some(timed) = WAITS_TIMED.get_ptr_mut(0) {
+            *timed = (*timed).wrapping_add(1);
+        }
+        *now = bpf_ktime_get_ns();
+        (*sleep).owner = owner;
+        (*sleep).since = *now;
+        (*sleep).switches = switches(task);
+        (*sleep).interrupted_at = 0;
+        (*sleep).weight = timing.weight;
     }
 }
 
+/// How often the thread has left a CPU.
 #[inline(always)]
-unsafe fn wakes(task: *const c_void, global_tgid: u32) {
+unsafe fn switches(task: *const c_void) -> u64 {
+    // SAFETY: a task pointer, as the caller says.
+    unsafe { load::<u64>(task, offset!(task_nvcsw)).wrapping_add(load::<u64>(task, offset!(task_nivcsw))) }
+}
+
+#[inline(always)]
+unsafe fn wakes(task: *const c_void, target: Target, now: &mut u64) {
     // SAFETY: a task pointer, as the caller says.
     let tid: u32 = unsafe { load(task, offset!(task_pid)) };
-    let Some(sleep) = SLEEPS.get_ptr_mut(tid) else { return };
-    // SAFETY: an element of a preallocated map, written by the one CPU that this thread is on.
+    let Some(sleep) = place(tid) else { return };
+    // SAFETY: an element of the array; the task and its registers as above.
     unsafe {
-        if (*sleep).since == 0 || (*sleep).global_tgid != global_tgid || (*sleep).interrupted != 0 {
+        let since = (*sleep).since;
+        if since == 0 || (*sleep).owner != target.owner(tid) || (*sleep).interrupted_at != 0 {
             return;
         }
-        let now = bpf_ktime_get_ns();
         if signal_pending(task) {
-            (*sleep).interrupted = now;
+            let regs = bpf_task_pt_regs(task.cast_mut().cast()) as *const c_void;
+            (*sleep).interrupted_at = registers::load_sp(regs);
             return;
         }
-        let waited = now.saturating_sub((*sleep).since);
         (*sleep).since = 0;
-        count((*sleep).slot, waited);
+        if (*sleep).switches != switches(task) {
+            // It ran meanwhile, unseen.
+            return;
+        }
+        if *now == 0 {
+            *now = bpf_ktime_get_ns();
+        }
+        count(target.slot(), now.saturating_sub(since), (*sleep).weight);
     }
 }
 
@@ -134,23 +181,32 @@ unsafe fn signal_pending(task: *const c_void) -> bool {
         let signal: *const c_void = load(task, offset!(task_signal));
         let pending: u64 =
             load::<u64>(task, offset!(task_pending)) | load::<u64>(signal, offset!(signal_pending));
-        let blocked: u64 = load(task, offset!(task_blocked));
-        pending & !blocked != 0 || load::<u64>(task, offset!(task_jobctl)) & JOBCTL_PENDING != 0
+        if pending != 0 && pending & !load::<u64>(task, offset!(task_blocked)) != 0 {
+            return true;
+        }
+        load::<u64>(task, offset!(task_jobctl)) & JOBCTL_PENDING != 0
     }
 }
 
 #[inline(always)]
-fn count(slot: u32, nanoseconds: u64) {
+fn count(slot: u32, nanoseconds: u64, weight: u32) {
     if let Some(counters) = WAITS.get_ptr_mut(slot) {
-        let bucket = log2(nanoseconds / 1000) as usize;
+        let bucket = log2(microseconds(nanoseconds)) as usize;
         if bucket < BUCKETS {
             // SAFETY: this CPU's counters.
             unsafe {
                 let counter = &raw mut (*counters).log2_microseconds[bucket];
-                *counter = (*counter).wrapping_add(1);
+                *counter = (*counter).wrapping_add(u64::from(weight));
             }
         }
     }
+}
+
+/// A thousandth; by multiplication where that fits, as a division takes longer than all else here.
+#[inline(always)]
+fn microseconds(nanoseconds: u64) -> u64 {
+    // 2^32 / 1000, rounded up: too much by less than one part in six million.
+    if nanoseconds < 1 << 41 { (nanoseconds * 4_294_968) >> 32 } else { nanoseconds / 1000 }
 }
 
 /// Rounded down, at most the last bucket; of 0: 0.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use observer::kernel::{CensusOptions, Kernel, KernelOptions};
+use observer::kernel::{Kernel, KernelOptions};
 
 const THREADS: usize = 10_000;
 const ROUNDS: usize = 9;
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let target = kernel.add_target(sleepers.0.id())?;
     for _ in 0..ROUNDS {
         let begun = cpu_milliseconds()?;
-        let census = kernel.census(&target, CensusOptions::default())?;
+        let census = kernel.census(&target)?;
         let used = cpu_milliseconds()? - begun;
         ensure!(census.threads.len() > THREADS, "a census of {} threads", census.threads.len());
         println!("{used:.1}");

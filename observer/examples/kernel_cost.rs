@@ -99,10 +99,10 @@ fn main() -> Result<()> {
                 let as_target = one.run()?;
                 kernel.remove_target(&target);
                 with.push([as_target, one.run()?]);
-                kernel.drain_faults();
+                kernel.drain();
             }
             if options.exact
-                && let Some(feature) = kernel.features().get("exact_waits")
+                && let Some(feature) = kernel.features().get("mapped")
                 && let State::On { hook, .. } = feature.state
             {
                 hooks[row] = format!(" ({hook})");
@@ -155,7 +155,7 @@ fn main() -> Result<()> {
                     println!("| {name} | {} | {target:.0} | {neighbour:.0} |", one.name);
                 }
             }
-            kernel.drain_faults();
+            kernel.drain();
         }
     }
     Ok(())

@@ -4,49 +4,46 @@
 //! reason ([`Features`]), not an error; [`Kernel::load`] fails only when no program can run at all.
 
 pub mod allocations;
-mod attach;
 pub mod btf;
 pub mod census;
 pub mod features;
+pub mod floor;
 mod growth;
 pub mod heap;
 pub mod layout;
 mod lifecycle;
 mod mapped;
 pub mod shared;
+mod source;
 mod sys;
 mod targets;
 mod waits;
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
-use observer_common::lifecycle::ThreadCounters;
 use observer_common::loss::{LOSSES, Loss};
-use observer_common::mapped::MappedCounters;
 use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
-use observer_common::waits::WaitCounters;
 
 use crate::process::maps;
 use crate::sample::{Losses, Mapped, Waits};
 pub use allocations::Allocation;
-pub use census::{Census, CensusOptions, ThreadRecord};
+pub use census::{Census, ThreadRecord};
 pub use features::Features;
 pub use growth::{Fault, Moved};
 pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
-pub use observer_common::waits::ExactWaits;
 pub use shared::{Seat, SharedKernel};
+pub use source::Drained;
 pub use targets::TargetHandle;
 
 /// What to load.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
-    /// Trace every futex and mapping call: exact, at the cost of every process of the machine.
+    /// Trace every mapping call: exact, where fexit is refused at the cost of every process of the machine.
     pub exact: bool,
     /// Sample page faults.
     pub growth: bool,
@@ -115,13 +112,11 @@ pub enum KernelError {
 pub struct Kernel {
     census: census::CensusProgram,
     targets: targets::Targets,
-    sources: attach::Sources,
+    sources: source::Sources,
     features: Features,
     losses: PerCpuArray<MapData, u64>,
     lost_before: [u64; LOSSES as usize],
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    breaks: Array<MapData, u64>,
-    sleeps: waits::SleepsMap,
     /// Keeps the programs and their links.
     _ebpf: Ebpf,
 }
@@ -176,7 +171,11 @@ impl Kernel {
             let refusal = features::refusal("census", &error);
             KernelError::Program { program: "census", reason: refusal.reason, remedy: refusal.remedy }
         })?;
-        let (sources, features) = attach::attach(&mut ebpf, &btf, object, options)?;
+        let mut features = Features::default();
+        let on = features::State::On { hook: "iter.s/task", cost: "nothing between censuses" };
+        features.list.push(features::Feature::of("census", on, Vec::new()));
+        let mut from = source::Object { ebpf: &mut ebpf, btf: &btf, bytes: object };
+        let sources = source::Sources::load(&mut from, options, &mut features)?;
         let logger = if log_level == 0 { None } else { EbpfLogger::init(&mut ebpf).ok() };
         Ok(Self {
             census: census::CensusProgram::new(
@@ -184,16 +183,14 @@ impl Kernel {
                 program,
             ),
             targets: targets::Targets::new(
-                take_map(&mut ebpf, "TARGETS", HashMap::try_from)?,
-                take_map(&mut ebpf, "TARGET_FILTER", Array::try_from)?,
+                take_map(&mut ebpf, "TARGETS", Array::try_from)?,
+                take_map(&mut ebpf, "REGISTERED", Array::try_from)?,
             ),
             sources,
             features,
             losses: take_map(&mut ebpf, "LOSS", PerCpuArray::try_from)?,
             lost_before: [0; LOSSES as usize],
             logger,
-            breaks: take_map(&mut ebpf, "BREAKS", Array::try_from)?,
-            sleeps: waits::SleepsMap(take_map(&mut ebpf, "SLEEPS", HashMap::try_from)?),
             _ebpf: ebpf,
         })
     }
@@ -215,23 +212,8 @@ impl Kernel {
 
     /// Sets the counters of a target's slot to nothing and shows it to the programs.
     fn begin(&mut self, target: &TargetHandle) -> Result<(), KernelError> {
-        let slot = target.slot();
-        if let Some(waits) = &mut self.sources.waits {
-            clear(&mut waits.0, slot, WaitCounters::ZERO)?;
-        }
-        if let Some(waits) = &mut self.sources.exact_waits {
-            clear(&mut waits.0, slot, ExactWaits::default())?;
-        }
-        if let Some(mapped) = &mut self.sources.mapped {
-            clear(&mut mapped.0, slot, MappedCounters::default())?;
-            // The break only matters from here on; a target without a heap asks for it before it makes one.
-            let heap =
-                maps::read(target.pid()).unwrap_or_default().into_iter().find(|map| map.path == "[heap]");
-            let end = heap.map_or(0, |heap| heap.end);
-            self.breaks.set(slot, end, 0).map_err(|error| KernelError::Map { map: "BREAKS", error })?;
-        }
-        if let Some(lifecycle) = &mut self.sources.lifecycle {
-            clear(&mut lifecycle.threads, slot, ThreadCounters::default())?;
+        for source in self.sources.all() {
+            source.clear(target)?;
         }
         self.targets.publish(target, 0)
     }
@@ -239,11 +221,10 @@ impl Kernel {
     /// Ends it; the handle is no longer good for anything.
     pub fn remove_target(&mut self, target: &TargetHandle) {
         if self.targets.knows(target) {
-            if let Some(allocations) = &mut self.sources.allocations {
-                allocations.leave(target.slot());
-            }
             self.targets.remove(target);
-            self.sleeps.forget(target.global_tgid());
+            for source in self.sources.all() {
+                source.remove(target);
+            }
         }
     }
 
@@ -264,12 +245,10 @@ impl Kernel {
     }
 
     /// Every thread of the target. Empty when the process is gone.
-    pub fn census(&mut self, target: &TargetHandle, options: CensusOptions) -> Result<Census, KernelError> {
+    pub fn census(&mut self, target: &TargetHandle) -> Result<Census, KernelError> {
         let pid = target.pid();
         let link = self.targets.link(target).ok_or(KernelError::NoSuchProcess { pid })?;
-        self.census
-            .take(link, target.global_tgid(), options)
-            .map_err(|error| KernelError::Census { pid, error })
+        self.census.take(link, target.global_tgid()).map_err(|error| KernelError::Census { pid, error })
     }
 
     /// Futex waits that ended since the target was added; absent without the program.
@@ -277,9 +256,9 @@ impl Kernel {
         self.sources.waits.as_ref()?.read(self.slot(target)?).ok()
     }
 
-    /// What became of futex waits since the target was added; absent without `exact`.
-    pub fn exact_waits(&self, target: &TargetHandle) -> Option<ExactWaits> {
-        self.sources.exact_waits.as_ref()?.read(self.slot(target)?).ok()
+    /// One futex wait of so many is timed now, and stands for them; absent without the program.
+    pub fn wait_period(&self) -> Option<u64> {
+        Some(self.sources.waits.as_ref()?.period())
     }
 
     /// Bytes mapped and unmapped since the target was added; absent where the calls are not traced.
@@ -292,11 +271,18 @@ impl Kernel {
         self.sources.lifecycle.as_ref()?.threads(self.slot(target)?).ok()
     }
 
-    /// Sampled page faults of all targets since the last call. To be called at least once a second.
-    pub fn drain_faults(&mut self) -> Vec<Fault> {
-        let targets = &self.targets;
-        let growth = self.sources.growth.as_mut();
-        growth.map_or_else(Vec::new, |growth| growth.drain(|slot, tgid| targets.pid_of(slot, tgid)))
+    /// Takes all that the kernel half has put by, of all targets, and passes its log lines on. To be called several
+    /// times a second: the kernel's buffers hold some tenths of a second of the worst.
+    pub fn drain(&mut self) -> Drained {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let mut drained = Drained::default();
+        for source in self.sources.all() {
+            source.drain(&self.targets, &mut drained);
+        }
+        drained.losses = self.losses();
+        drained
     }
 
     /// One fault of so many is sampled now (each sample says what it stands for); absent without the program.
@@ -313,21 +299,11 @@ impl Kernel {
         functions: &[allocations::Function],
     ) -> Result<(), KernelError> {
         let pid = target.pid();
-        let slot = self.slot(target).ok_or(KernelError::NoSuchProcess { pid })?;
+        if !self.targets.knows(target) {
+            return Err(KernelError::NoSuchProcess { pid });
+        }
         let allocations = self.sources.allocations.as_mut().ok_or(KernelError::NoAllocations)?;
-        allocations.track(slot, pid, file, functions).map_err(|error| {
-            // All of it or nothing.
-            allocations.leave(slot);
-            KernelError::Breakpoints { pid, error }
-        })
-    }
-
-    /// Allocations of all targets that were sampled or freed since the last call.
-    pub fn drain_allocations(&mut self) -> Vec<Allocation> {
-        let targets = &self.targets;
-        let allocations = self.sources.allocations.as_mut();
-        allocations
-            .map_or_else(Vec::new, |allocations| allocations.drain(|slot, tgid| targets.pid_of(slot, tgid)))
+        allocations.track(target, file, functions).map_err(|error| KernelError::Breakpoints { pid, error })
     }
 
     /// How allocations are probed, and one of how many bytes is sampled now; absent without the program.
@@ -336,23 +312,8 @@ impl Kernel {
         Some((allocations.hook(), allocations.period()))
     }
 
-    /// What happened to targets as processes since the last call.
-    pub fn lifecycle(&mut self) -> Vec<LifecycleEvent> {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
-        let targets = &self.targets;
-        let lifecycle = self.sources.lifecycle.as_mut();
-        lifecycle.map_or_else(Vec::new, |lifecycle| lifecycle.drain(|slot, tgid| targets.pid_of(slot, tgid)))
-    }
-
-    /// Becomes readable when [`Self::lifecycle`] has something to tell.
-    pub fn lifecycle_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.sources.lifecycle.as_ref()?.events.as_fd())
-    }
-
     /// What the programs could not keep since the last call, all targets together.
-    pub fn losses(&mut self) -> Losses {
+    fn losses(&mut self) -> Losses {
         let mut losses = Losses::new();
         for loss in Loss::ALL {
             let Ok(counters) = self.losses.get(&(loss as u32), 0) else { continue };

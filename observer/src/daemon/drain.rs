@@ -3,7 +3,7 @@
 //! In a thread of its own, several times a second: the kernel's buffers hold some seconds of the worst, and whoever
 //! samples may be busy for longer. Without targets it costs two system calls each time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -68,9 +68,10 @@ impl Drain {
 
 /// One round; what was lost.
 fn drain(kernel: &SharedKernel, routes: &Routes) -> Losses {
-    let mut losses = kernel.losses();
+    let drained = kernel.drain();
+    let mut losses = drained.losses;
     let mut by_target: HashMap<u32, Vec<Fault>> = HashMap::new();
-    for fault in kernel.drain_faults() {
+    for fault in drained.faults {
         by_target.entry(fault.pid).or_default().push(fault);
     }
     for (pid, faults) in by_target {
@@ -81,8 +82,8 @@ fn drain(kernel: &SharedKernel, routes: &Routes) -> Losses {
             *losses.entry("faults_not_taken".to_owned()).or_default() += count;
         }
     }
-    let mut changed: Vec<u32> = kernel.lifecycle().iter().map(|event| event.pid).collect();
-    changed.dedup();
+    // A target that forks all the time is told once a round.
+    let changed: BTreeSet<u32> = drained.lifecycle.iter().map(|event| event.pid).collect();
     for inbox in changed.into_iter().filter_map(|pid| routes.to(pid)) {
         inbox.look();
     }

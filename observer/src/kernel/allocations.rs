@@ -17,9 +17,11 @@ use aya::maps::{Array, Map, MapData, RingBuf};
 use aya_obj::Object;
 use observer_common::allocations::{AllocationHeader, FreeRecord, cookie};
 
-use super::features::{self, Refusal};
-use super::sys::{self, Probes};
-use super::{KernelError, take_map};
+use super::features::{self, Feature, Refusal, State};
+use super::source::{Drained, Object as Loaded, Source};
+use super::sys::{self, ProbeKind};
+use super::targets::{TargetHandle, Targets};
+use super::{KernelError, KernelOptions, take_map};
 
 pub use observer_common::allocations::kind;
 
@@ -27,8 +29,9 @@ pub use observer_common::allocations::kind;
 pub(super) const LEAST: [(&str, u32); 4] =
     [("ALLOCATIONS", 4096), ("ALLOCATION_FREES", 4096), ("ALLOCATION_LIVE", 1), ("ALLOCATION_PENDING", 1)];
 
-pub(super) const SESSION: &str = "uprobe session";
-pub(super) const ENTRY_AND_RETURN: &str = "uprobes at entry and return";
+const SESSION: &str = "uprobe session";
+const ENTRY_AND_RETURN: &str = "uprobes at entry and return";
+const COST: &str = "touches the target: breakpoints in its allocator's code, some 1 µs each call of it, none elsewhere; the kernel takes them out again";
 
 /// Records taken from the rings in one go; the rest waits for the next.
 const MAX_ALLOCATIONS: usize = 1 << 13;
@@ -103,101 +106,55 @@ pub(super) struct Allocations {
 }
 
 impl Allocations {
-    /// Loads the program; nothing is touched yet. To be called before any map is taken out of the object.
-    pub(super) fn load(
-        ebpf: &mut Ebpf,
-        object: &[u8],
-        sample_bytes: u64,
-        refused: &mut Vec<Refusal>,
-    ) -> Result<Option<Self>, KernelError> {
-        let function = match resolve(ebpf, object) {
-            Ok(function) => function,
-            Err(reason) => {
-                refused.push(features::refused(SESSION, reason, None));
-                return Ok(None);
-            }
-        };
-        let Some((program, session)) = choose(&function, refused) else { return Ok(None) };
-        let mut period: Array<MapData, u64> = take_map(ebpf, "ALLOCATION_PERIOD", Array::try_from)?;
-        period
-            .set(0, sample_bytes, 0)
-            .map_err(|error| KernelError::Map { map: "ALLOCATION_PERIOD", error })?;
-        Ok(Some(Self {
-            program,
-            session,
-            made: take_map(ebpf, "ALLOCATIONS", RingBuf::try_from)?,
-            freed: take_map(ebpf, "ALLOCATION_FREES", RingBuf::try_from)?,
-            period,
-            wanted: sample_bytes,
-            raised: 0,
-            drained: Instant::now(),
-            links: BTreeMap::new(),
-        }))
-    }
-
     pub(super) fn hook(&self) -> &'static str {
         if self.session { SESSION } else { ENTRY_AND_RETURN }
     }
 
-    /// Puts breakpoints on functions of a file that the process has mapped.
+    /// Puts breakpoints on functions of a file that the process has mapped; all of the target's or none.
     pub(super) fn track(
         &mut self,
-        slot: u32,
-        pid: u32,
+        target: &TargetHandle,
         file: &Path,
         functions: &[Function],
     ) -> io::Result<()> {
+        let linked = self.link(target.pid(), file, functions);
+        match linked {
+            Ok(links) => self.links.entry(target.slot()).or_default().extend(links),
+            Err(error) => {
+                self.leave(target.slot());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, pid: u32, file: &Path, functions: &[Function]) -> io::Result<Vec<OwnedFd>> {
         let path = CString::new(file.as_os_str().as_encoded_bytes()).map_err(io::Error::other)?;
         let all: Vec<(u64, u64)> = functions.iter().map(probe).collect();
         let program = self.program.as_fd();
         let mut links = Vec::new();
         if self.session {
-            links.push(sys::link_functions(program, Probes::Session, &path, &all, pid)?);
+            links.push(sys::link_functions(program, ProbeKind::Session, &path, &all, pid)?);
         } else {
             // Returns first: a call that was seen to begin must be seen to end.
             let makers: Vec<_> =
                 functions.iter().filter(|function| function.kind != kind::FREE).map(probe).collect();
             if !makers.is_empty() {
-                links.push(sys::link_functions(program, Probes::Return, &path, &makers, pid)?);
+                links.push(sys::link_functions(program, ProbeKind::Return, &path, &makers, pid)?);
             }
-            links.push(sys::link_functions(program, Probes::Entry, &path, &all, pid)?);
+            links.push(sys::link_functions(program, ProbeKind::Entry, &path, &all, pid)?);
         }
-        self.links.entry(slot).or_default().extend(links);
-        Ok(())
+        Ok(links)
     }
 
     /// Takes the breakpoints out.
-    pub(super) fn leave(&mut self, slot: u32) {
+    fn leave(&mut self, slot: u32) {
         self.links.remove(&slot);
     }
 
     /// Mean bytes to a sample now.
     pub(super) fn period(&self) -> u64 {
         self.wanted.saturating_mul(1 << self.raised)
-    }
-
-    /// What became known since the last call: first what was made, then what was freed.
-    pub(super) fn drain(&mut self, pid_of: impl Fn(u32, u32) -> Option<u32>) -> Vec<Allocation> {
-        // What was freed is read first: then all of it was made before what is read of that.
-        let mut freed = Vec::new();
-        while freed.len() < MAX_FREES
-            && let Some(item) = self.freed.next()
-        {
-            freed.extend(parse_freed(&item, &pid_of));
-        }
-        let mut all = Vec::new();
-        while all.len() < MAX_ALLOCATIONS
-            && let Some(item) = self.made.next()
-        {
-            all.extend(parse_made(&item, &pid_of));
-        }
-        let seconds = self.drained.elapsed().as_secs_f64();
-        if seconds >= 0.2 {
-            self.drained = Instant::now();
-            self.adapt(all.len() as f64 / seconds);
-        }
-        all.extend(freed);
-        all
     }
 
     /// Each sample says what it was drawn with, so that they may mix.
@@ -210,6 +167,79 @@ impl Allocations {
         if self.period.set(0, self.wanted.saturating_mul(1 << raised), 0).is_ok() {
             self.raised = raised;
         }
+    }
+}
+
+impl Source for Allocations {
+    /// Nothing is touched yet. To be called before any map is taken out of the object.
+    fn load(from: &mut Loaded<'_>, options: &KernelOptions) -> Result<(Option<Self>, Feature), KernelError> {
+        let feature = |state, refused| Feature {
+            only_with: Some("--allocations"),
+            ..Feature::of("allocations", state, refused)
+        };
+        let Some(wanted) = options.allocations else {
+            let state = State::Off { how: "ask for it with --allocations" };
+            return Ok((None, feature(state, Vec::new())));
+        };
+        let mut refused = Vec::new();
+        let chosen = match resolve(from.ebpf, from.bytes) {
+            Ok(function) => choose(&function, &mut refused),
+            Err(reason) => {
+                refused.push(features::refused(SESSION, reason, None));
+                None
+            }
+        };
+        let Some((program, session)) = chosen else {
+            let state = State::Unavailable { instead: "allocations are not tracked (that wants Linux 6.6)" };
+            return Ok((None, feature(state, refused)));
+        };
+        let mut period: Array<MapData, u64> = take_map(from.ebpf, "ALLOCATION_PERIOD", Array::try_from)?;
+        period.set(0, wanted, 0).map_err(|error| KernelError::Map { map: "ALLOCATION_PERIOD", error })?;
+        let source = Self {
+            program,
+            session,
+            made: take_map(from.ebpf, "ALLOCATIONS", RingBuf::try_from)?,
+            freed: take_map(from.ebpf, "ALLOCATION_FREES", RingBuf::try_from)?,
+            period,
+            wanted,
+            raised: 0,
+            drained: Instant::now(),
+            links: BTreeMap::new(),
+        };
+        let state = State::On { hook: source.hook(), cost: COST };
+        Ok((Some(source), feature(state, refused)))
+    }
+
+    /// Counts nothing by target.
+    fn clear(&mut self, _: &TargetHandle) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn drain(&mut self, targets: &Targets, into: &mut Drained) {
+        let pid_of = |slot, tgid| targets.pid_of(slot, tgid);
+        // What was freed is read first: then all of it was made before what is read of that.
+        let mut freed = Vec::new();
+        while freed.len() < MAX_FREES
+            && let Some(item) = self.freed.next()
+        {
+            freed.extend(parse_freed(&item, pid_of));
+        }
+        let all = &mut into.allocations;
+        while all.len() < MAX_ALLOCATIONS
+            && let Some(item) = self.made.next()
+        {
+            all.extend(parse_made(&item, pid_of));
+        }
+        let seconds = self.drained.elapsed().as_secs_f64();
+        if seconds >= 0.2 {
+            self.drained = Instant::now();
+            self.adapt(all.len() as f64 / seconds);
+        }
+        all.extend(freed);
+    }
+
+    fn remove(&mut self, target: &TargetHandle) {
+        self.leave(target.slot());
     }
 }
 
@@ -249,7 +279,7 @@ fn fd(map: &Map) -> Option<RawFd> {
 
 /// The cheapest kind of probe that this kernel knows, with the program loaded for it.
 fn choose(function: &aya_obj::Function, refused: &mut Vec<Refusal>) -> Option<(OwnedFd, bool)> {
-    for (probes, hook) in [(Probes::Session, SESSION), (Probes::Entry, ENTRY_AND_RETURN)] {
+    for (probes, hook) in [(ProbeKind::Session, SESSION), (ProbeKind::Entry, ENTRY_AND_RETURN)] {
         let verbose = log::max_level() >= log::LevelFilter::Debug;
         let loaded = sys::load_probe(&function.instructions, c"Dual MIT/GPL", probes, verbose)
             .map_err(|(error, words)| {
@@ -261,7 +291,7 @@ fn choose(function: &aya_obj::Function, refused: &mut Vec<Refusal>) -> Option<(O
                 Err(error) => Err((format!("BPF_LINK_CREATE: {error}"), error.raw_os_error())),
             });
         match loaded {
-            Ok(program) => return Some((program, probes == Probes::Session)),
+            Ok(program) => return Some((program, probes == ProbeKind::Session)),
             Err((reason, number)) => refused.push(features::refused(hook, reason, number)),
         }
     }
@@ -270,7 +300,7 @@ fn choose(function: &aya_obj::Function, refused: &mut Vec<Refusal>) -> Option<(O
 
 /// Whether the kernel links such probes: those of a directory, which has no functions, it refuses only after it has
 /// understood what is asked.
-fn known(program: BorrowedFd<'_>, probes: Probes) -> io::Result<()> {
+fn known(program: BorrowedFd<'_>, probes: ProbeKind) -> io::Result<()> {
     const DIRECTORY: &CStr = c"/";
     match sys::link_functions(program, probes, DIRECTORY, &[(0, 0)], std::process::id()) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),

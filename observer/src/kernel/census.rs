@@ -8,9 +8,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, MapData};
-use observer_common::census::{
-    FLAG_STACK_TRUNCATED, FLAG_STACK_UNREADABLE, MAX_FRAMES, MAX_STACK_BYTES, Request, ThreadHeader,
-};
+use observer_common::census::{Request, ThreadRecord as Record};
 
 use super::sys;
 
@@ -36,11 +34,8 @@ pub struct ThreadRecord {
     pub comm: String,
     /// Nanoseconds since boot.
     pub started: u64,
-    /// Nanoseconds.
-    pub cpu_time: u64,
     /// Unchanged since the last census: the thread has not moved.
     pub voluntary_switches: u64,
-    pub involuntary_switches: u64,
     /// Where the thread entered the kernel: what it does if it sleeps, stale if it runs.
     pub syscall: Option<u64>,
     pub arguments: [u64; 6],
@@ -49,33 +44,11 @@ pub struct ThreadRecord {
     pub bp: u64,
     /// The link register; 0 on amd64.
     pub lr: u64,
-    /// Return addresses by frame pointers, innermost first; `ip` is not among them. Empty if it runs.
-    pub frames: Vec<u64>,
-    /// The walk did not end at a root: more frames than asked for, or memory that cannot be read.
-    pub truncated: bool,
-    pub unreadable: bool,
-    /// Stack from `sp` up, at most to the end of its page, if asked for.
-    pub stack: Vec<u8>,
 }
 
 impl ThreadRecord {
     pub fn is_sleeping(&self) -> bool {
         self.state & 3 != 0
-    }
-}
-
-/// What to bring along for each thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CensusOptions {
-    /// Frames to walk by frame pointers, at most 64.
-    pub frames: u32,
-    /// Bytes of the stack top, at most 4096.
-    pub stack_bytes: u32,
-}
-
-impl Default for CensusOptions {
-    fn default() -> Self {
-        Self { frames: MAX_FRAMES as u32, stack_bytes: 0 }
     }
 }
 
@@ -114,21 +87,8 @@ impl CensusProgram {
         Ok(census.threads.into_iter().find(|leader| leader.tid == pid))
     }
 
-    pub(super) fn take(
-        &mut self,
-        link: BorrowedFd<'_>,
-        global_tgid: u32,
-        options: CensusOptions,
-    ) -> io::Result<Census> {
-        self.run(
-            link,
-            Request {
-                global_tgid,
-                frames: options.frames.min(MAX_FRAMES as u32),
-                stack_bytes: options.stack_bytes.min(MAX_STACK_BYTES as u32),
-                leaders_only: 0,
-            },
-        )
+    pub(super) fn take(&mut self, link: BorrowedFd<'_>, global_tgid: u32) -> io::Result<Census> {
+        self.run(link, Request { global_tgid, leaders_only: 0 })
     }
 
     fn run(&mut self, link: BorrowedFd<'_>, request: Request) -> io::Result<Census> {
@@ -152,63 +112,44 @@ impl CensusProgram {
                 Err(error) => return Err(error),
             };
             filled += read;
-            let used = parse(&buffer[..filled], &mut census)
-                .ok_or_else(|| io::Error::other("census record out of step"))?;
+            let used = parse(&buffer[..filled], &mut census);
             buffer.copy_within(used..filled, 0);
             filled -= used;
         }
     }
 }
 
-/// Takes whole records from the front; the bytes used, or `None` when they cannot be records.
-fn parse(bytes: &[u8], census: &mut Census) -> Option<usize> {
-    const HEADER: usize = size_of::<ThreadHeader>();
-    let mut used = 0;
-    while let Some(bytes) = bytes.get(used..).filter(|rest| rest.len() >= HEADER) {
-        // SAFETY: the slice holds a whole header, which is plain integers; the read needs no alignment.
-        let header = unsafe { bytes.as_ptr().cast::<ThreadHeader>().read_unaligned() };
-        let frames = header.frames as usize;
-        let stack = header.stack_bytes as usize;
-        if frames > MAX_FRAMES
-            || stack > MAX_STACK_BYTES
-            || header.size as usize != HEADER + 8 * frames + stack
-        {
-            return None;
-        }
-        let Some(tail) = bytes.get(HEADER..header.size as usize) else { break };
-        used += header.size as usize;
+/// Takes whole records from the front; the bytes used.
+fn parse(bytes: &[u8], census: &mut Census) -> usize {
+    let whole = bytes.chunks_exact(size_of::<Record>());
+    let used = bytes.len() - whole.remainder().len();
+    for bytes in whole {
         if census.threads.len() == MAX_THREADS {
             census.left_out += 1;
             continue;
         }
-        let (frames, stack) = tail.split_at(8 * frames);
-        census.threads.push(record(&header, frames, stack));
+        // SAFETY: the slice holds a whole record, which is plain integers; the read needs no alignment.
+        census.threads.push(thread(&unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() }));
     }
-    Some(used)
+    used
 }
 
-fn record(header: &ThreadHeader, frames: &[u8], stack: &[u8]) -> ThreadRecord {
-    let length = header.comm.iter().position(|&byte| byte == 0).unwrap_or(header.comm.len());
+fn thread(record: &Record) -> ThreadRecord {
+    let length = record.comm.iter().position(|&byte| byte == 0).unwrap_or(record.comm.len());
     ThreadRecord {
-        tid: header.tid,
-        namespace_tid: header.namespace_tid,
-        global_tid: header.global_tid,
-        global_tgid: header.global_tgid,
-        state: header.state,
-        comm: String::from_utf8_lossy(&header.comm[..length]).into_owned(),
-        started: header.started,
-        cpu_time: header.cpu_time,
-        voluntary_switches: header.voluntary_switches,
-        involuntary_switches: header.involuntary_switches,
-        syscall: u64::try_from(header.syscall).ok(),
-        arguments: header.arguments,
-        ip: header.ip,
-        sp: header.sp,
-        bp: header.bp,
-        lr: header.lr,
-        frames: frames.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect(),
-        truncated: header.flags & FLAG_STACK_TRUNCATED != 0,
-        unreadable: header.flags & FLAG_STACK_UNREADABLE != 0,
-        stack: stack.to_vec(),
+        tid: record.tid,
+        namespace_tid: record.namespace_tid,
+        global_tid: record.global_tid,
+        global_tgid: record.global_tgid,
+        state: record.state,
+        comm: String::from_utf8_lossy(&record.comm[..length]).into_owned(),
+        started: record.started,
+        voluntary_switches: record.voluntary_switches,
+        syscall: u64::try_from(record.syscall).ok(),
+        arguments: record.arguments,
+        ip: record.ip,
+        sp: record.sp,
+        bp: record.bp,
+        lr: record.lr,
     }
 }

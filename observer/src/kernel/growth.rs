@@ -10,9 +10,16 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::programs::{PerfEvent, ProgramError};
 use observer_common::growth::{FaultHeader, MAX_FRAMES, MAX_STACK_BYTES, MOVED};
 
+use super::features::{self, Feature, Refusal, State};
+use super::source::{Drained, Object, Source};
 use super::sys;
+use super::targets::{TargetHandle, Targets};
+use super::{KernelError, KernelOptions, take_map};
+
+const PAGE_FAULTS: &str = "perf event page-faults";
 
 /// Faults to a sample.
 const PERIODS: [u64; 9] = [5, 13, 29, 61, 127, 251, 509, 1021, 2039];
@@ -80,7 +87,7 @@ pub(super) struct Growth {
 
 impl Growth {
     /// Opens the event on every CPU that is online.
-    pub(super) fn attach(
+    fn attach(
         program: BorrowedFd<'_>,
         ring: RingBuf<MapData>,
         seen: PerCpuArray<MapData, u64>,
@@ -96,20 +103,6 @@ impl Growth {
 
     pub(super) fn period(&self) -> u64 {
         PERIODS[self.period]
-    }
-
-    /// Samples since the last call, and adapts the period to their number.
-    pub(super) fn drain(&mut self, pid_of: impl Fn(u32, u32) -> Option<u32>) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        // Bounded: a target may fault as fast as we read.
-        while faults.len() < MAX_FAULTS
-            && let Some(item) = self.ring.next()
-        {
-            faults.extend(parse(&item, &pid_of));
-        }
-        self.samples += faults.len();
-        self.adapt();
-        faults
     }
 
     fn adapt(&mut self) {
@@ -131,6 +124,60 @@ impl Growth {
             self.period = period;
         }
     }
+}
+
+impl Source for Growth {
+    fn load(from: &mut Object<'_>, options: &KernelOptions) -> Result<(Option<Self>, Feature), KernelError> {
+        if !options.growth {
+            return Ok((None, Feature::of("growth", State::Off { how: "not asked for" }, Vec::new())));
+        }
+        let (source, state, refused) = match page_faults(from) {
+            Ok(growth) => {
+                let cost = "page faults a few percent dearer, of every process";
+                (Some(growth), State::On { hook: PAGE_FAULTS, cost }, Vec::new())
+            }
+            Err(refusal) => {
+                (None, State::Unavailable { instead: "memory that grows has no stacks" }, vec![refusal])
+            }
+        };
+        Ok((source, Feature::of("growth", state, refused)))
+    }
+
+    /// Counts nothing by target.
+    fn clear(&mut self, _: &TargetHandle) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    /// To be called several times a second: a burst fills the ring. Adapts the period to the number of samples.
+    fn drain(&mut self, targets: &Targets, into: &mut Drained) {
+        let faults = &mut into.faults;
+        // Bounded: a target may fault as fast as we read.
+        while faults.len() < MAX_FAULTS
+            && let Some(item) = self.ring.next()
+        {
+            faults.extend(parse(&item, |slot, tgid| targets.pid_of(slot, tgid)));
+        }
+        self.samples += faults.len();
+        self.adapt();
+    }
+}
+
+fn page_faults(from: &mut Object<'_>) -> Result<Growth, Refusal> {
+    let refusal = |error: ProgramError| features::refusal(PAGE_FAULTS, &error);
+    let loaded: &mut PerfEvent = from.program("growth").map_err(refusal)?;
+    loaded.load().map_err(refusal)?;
+    let fd = loaded.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refusal)?;
+    let no_map = |error: KernelError| features::refused(PAGE_FAULTS, error.to_string(), None);
+    let ring = take_map(from.ebpf, "FAULTS", RingBuf::try_from).map_err(no_map)?;
+    let seen = take_map(from.ebpf, "FAULTS_SEEN", PerCpuArray::try_from).map_err(no_map)?;
+    // Without it, memory that `mremap` moved counts as gone: all else is as right as with it.
+    if let Err(error) = from.tracepoint("growth_moves", "vm_unmapped_area") {
+        tracing::debug!(%error, "mappings that move are not followed");
+    }
+    Growth::attach(fd.as_fd(), ring, seen).map_err(|error| {
+        let number = error.raw_os_error();
+        features::refused(PAGE_FAULTS, format!("perf_event_open: {error}"), number)
+    })
 }
 
 /// The period after one that gave so many samples a second, of targets and of all.

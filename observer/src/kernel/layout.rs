@@ -11,7 +11,7 @@ use super::btf::Btf;
 /// Where the kernel publishes its BTF.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
-const STRUCTS: [&str; 6] = ["task_struct", "pid", "upid", "signal_struct", "pt_regs", "sched_entity"];
+const STRUCTS: [&str; 5] = ["task_struct", "pid", "upid", "signal_struct", "pt_regs"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -43,9 +43,7 @@ fn resolve(bytes: &[u8]) -> Result<Layout, LayoutError> {
         task_nivcsw: field("task_struct", "nivcsw")?,
         task_start_boottime: field("task_struct", "start_boottime")
             .or_else(|_| field("task_struct", "real_start_time"))?,
-        task_cpu_time: field("task_struct", "se.sum_exec_runtime")?,
         task_comm: field("task_struct", "comm")?,
-        task_flags: field("task_struct", "flags")?,
         task_pending: field("task_struct", "pending.signal.sig")?,
         task_blocked: field("task_struct", "blocked.sig")?,
         task_jobctl: field("task_struct", "jobctl")?,

@@ -3,6 +3,16 @@
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
 use observer_common::lifecycle::{EXEC, EXIT, Event, FORK, ThreadCounters};
 
+use super::features::{self, Feature, State};
+use super::source::{Drained, Object, Source};
+use super::targets::{TargetHandle, Targets};
+use super::{KernelError, KernelOptions, clear, take_map};
+
+const PROCESS: &str = "tp_btf/sched_process_*";
+
+/// Events taken from the ring in one go; the rest waits for the next.
+const MAX_EVENTS: usize = 1 << 14;
+
 /// What happened to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -31,15 +41,48 @@ pub struct ThreadTurnover {
 }
 
 pub(super) struct Lifecycle {
-    pub(super) events: RingBuf<MapData>,
-    pub(super) threads: PerCpuArray<MapData, ThreadCounters>,
+    events: RingBuf<MapData>,
+    threads: PerCpuArray<MapData, ThreadCounters>,
 }
 
 impl Lifecycle {
-    /// Events since the last call. `pid_of` knows the pid of the target in a slot with that global tgid.
-    pub(super) fn drain(&mut self, pid_of: impl Fn(u32, u32) -> Option<u32>) -> Vec<LifecycleEvent> {
-        let mut events: Vec<LifecycleEvent> = Vec::new();
-        while let Some(item) = self.events.next() {
+    pub(super) fn threads(&self, slot: u32) -> Result<ThreadTurnover, MapError> {
+        Ok(self.threads.get(&slot, 0)?.iter().fold(ThreadTurnover::default(), |sum, counters| {
+            ThreadTurnover { created: sum.created + counters.created, exited: sum.exited + counters.exited }
+        }))
+    }
+}
+
+impl Source for Lifecycle {
+    fn load(from: &mut Object<'_>, _: &KernelOptions) -> Result<(Option<Self>, Feature), KernelError> {
+        for (name, event) in [
+            ("lifecycle_exec", "sched_process_exec"),
+            ("lifecycle_exit", "sched_process_exit"),
+            ("lifecycle_fork", "sched_process_fork"),
+        ] {
+            if let Err(error) = from.tracepoint(name, event) {
+                let state =
+                    State::Unavailable { instead: "exec and exit are noticed at the next sample only" };
+                return Ok((None, Feature::of("lifecycle", state, vec![features::refusal(PROCESS, &error)])));
+            }
+        }
+        let source = Self {
+            events: take_map(from.ebpf, "EVENTS", RingBuf::try_from)?,
+            threads: take_map(from.ebpf, "THREADS", PerCpuArray::try_from)?,
+        };
+        let state = State::On { hook: PROCESS, cost: "a test at each start and end of a thread" };
+        Ok((Some(source), Feature::of("lifecycle", state, Vec::new())))
+    }
+
+    fn clear(&mut self, target: &TargetHandle) -> Result<(), KernelError> {
+        clear(&mut self.threads, target.slot(), ThreadCounters::default())
+    }
+
+    fn drain(&mut self, targets: &Targets, into: &mut Drained) {
+        let events = &mut into.lifecycle;
+        // Bounded: a target may fork as fast as we read.
+        for _ in 0..MAX_EVENTS {
+            let Some(item) = self.events.next() else { break };
             if item.len() < size_of::<Event>() {
                 continue;
             }
@@ -51,7 +94,7 @@ impl Lifecycle {
                 FORK => Change::Fork { child_global_tgid: event.detail },
                 _ => continue,
             };
-            let Some(pid) = pid_of(event.slot, event.global_tgid) else { continue };
+            let Some(pid) = targets.pid_of(event.slot, event.global_tgid) else { continue };
             // Threads that end at once may each see that they are the last.
             let exited =
                 |event: &LifecycleEvent| event.pid == pid && matches!(event.change, Change::Exit { .. });
@@ -59,12 +102,5 @@ impl Lifecycle {
                 events.push(LifecycleEvent { pid, time: event.time, change });
             }
         }
-        events
-    }
-
-    pub(super) fn threads(&self, slot: u32) -> Result<ThreadTurnover, MapError> {
-        Ok(self.threads.get(&slot, 0)?.iter().fold(ThreadTurnover::default(), |sum, counters| {
-            ThreadTurnover { created: sum.created + counters.created, exited: sum.exited + counters.exited }
-        }))
     }
 }

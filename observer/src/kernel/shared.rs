@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allocations::{Allocation, Function};
-use super::{Census, CensusOptions, Fault, Kernel, KernelError, KernelOptions, LifecycleEvent, TargetHandle};
-use crate::sample::{Degraded, Losses, Mapped, Waits, lose};
+use super::{Census, Drained, Kernel, KernelError, KernelOptions, TargetHandle};
+use crate::sample::{Degraded, Mapped, Waits, lose};
 
 /// Sampled allocations that wait for their follower: a copied stack each.
 const MAX_WAITING: usize = 1 << 13;
@@ -53,16 +53,16 @@ impl SharedKernel {
         Ok(Seat { kernel: Arc::clone(self), target })
     }
 
-    /// Sampled page faults of all targets since the last call. To be called several times a second.
-    pub fn drain_faults(&self) -> Vec<Fault> {
-        let mut kernel = self.lock();
-        let allocations = kernel.drain_allocations();
-        let faults = kernel.drain_faults();
-        drop(kernel);
+    /// Takes all that the kernel half has put by, of all targets. To be called several times a second. Allocations are
+    /// put by for [`Seat::allocations`], and none is left in what this gives.
+    pub fn drain(&self) -> Drained {
+        let mut drained = self.lock().drain();
+        let allocations = std::mem::take(&mut drained.allocations);
         if !allocations.is_empty() {
             self.put_by(allocations);
         }
-        faults
+        lose(&mut drained.losses, "allocations_not_taken", self.not_taken.swap(0, Ordering::Relaxed));
+        drained
     }
 
     fn put_by(&self, allocations: Vec<Allocation>) {
@@ -79,18 +79,6 @@ impl SharedKernel {
         }
     }
 
-    /// What happened to targets as processes since the last call.
-    pub fn lifecycle(&self) -> Vec<LifecycleEvent> {
-        self.lock().lifecycle()
-    }
-
-    /// What the programs could not keep since the last call, all targets together.
-    pub fn losses(&self) -> Losses {
-        let mut losses = self.lock().losses();
-        lose(&mut losses, "allocations_not_taken", self.not_taken.swap(0, Ordering::Relaxed));
-        losses
-    }
-
     /// Every step leaves the object as it must be, also one that panics.
     fn lock(&self) -> MutexGuard<'_, Kernel> {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,9 +92,9 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Every thread of the target, without what lies on its stacks. Empty when the process is gone.
+    /// Every thread of the target. Empty when the process is gone.
     pub fn census(&self) -> Result<Census, KernelError> {
-        self.kernel.lock().census(&self.target, CensusOptions { frames: 0, stack_bytes: 0 })
+        self.kernel.lock().census(&self.target)
     }
 
     /// Futex waits that ended since the seat was taken; absent without the program.

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use aya_obj::generated::bpf_insn;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
@@ -49,6 +50,21 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
         let fd = libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>());
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as i32)) }
     }
+}
+
+/// `union bpf_attr` as `BPF_RAW_TRACEPOINT_OPEN` reads it.
+#[repr(C)]
+#[derive(Default)]
+struct RawTracepoint {
+    name: u64,
+    program: u32,
+    padding: u32,
+}
+
+/// Puts a program on the tracepoint that it was loaded for, until the descriptor is closed.
+pub fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attributes = RawTracepoint { program: program.as_raw_fd().cast_unsigned(), ..Default::default() };
+    bpf(BPF_RAW_TRACEPOINT_OPEN, &attributes)
 }
 
 /// Links a task iterator to the threads of `pid` (in our PID namespace; Linux 6.1), or to every task.
@@ -114,7 +130,7 @@ struct LinkFunctions {
 
 /// How a program sits on functions of user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probes {
+pub enum ProbeKind {
     /// At the beginning, and at the return where it says so there (Linux 6.13).
     Session,
     /// At the beginning.
@@ -123,7 +139,7 @@ pub enum Probes {
     Return,
 }
 
-impl Probes {
+impl ProbeKind {
     fn attach_type(self) -> u32 {
         if self == Self::Session { BPF_TRACE_UPROBE_SESSION } else { BPF_TRACE_UPROBE_MULTI }
     }
@@ -135,7 +151,7 @@ impl Probes {
 pub fn load_probe(
     instructions: &[bpf_insn],
     license: &CStr,
-    probes: Probes,
+    probes: ProbeKind,
     verbose: bool,
 ) -> Result<OwnedFd, (io::Error, String)> {
     let mut log = vec![0u8; if verbose { 1 << 20 } else { 0 }];
@@ -162,7 +178,7 @@ pub fn load_probe(
 /// our PID namespace). The kernel takes the breakpoints out when the link is closed, however that comes about.
 pub fn link_functions(
     program: BorrowedFd<'_>,
-    probes: Probes,
+    probes: ProbeKind,
     path: &CStr,
     functions: &[(u64, u64)],
     pid: u32,
@@ -175,7 +191,7 @@ pub fn link_functions(
         offsets: offsets.as_ptr() as u64,
         cookies: cookies.as_ptr() as u64,
         count: offsets.len() as u32,
-        flags: if probes == Probes::Return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+        flags: if probes == ProbeKind::Return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
         pid,
         ..Default::default()
     };

@@ -31,6 +31,8 @@ pub struct Native {
     seat: Option<Seat>,
     /// The object, where it was loaded for this target alone: then draining it is ours.
     own: Option<Arc<SharedKernel>>,
+    /// What its programs could not keep since the last sample.
+    losses: Losses,
     /// What the kernel does not give here, and why.
     degraded: Vec<Degraded>,
     threads: ThreadReader,
@@ -77,6 +79,7 @@ impl Native {
             next_maps: Instant::now(),
             seat,
             own: kernel.filter(|_| matches!(source, KernelSource::Load)),
+            losses: Losses::new(),
             degraded,
             threads: ThreadReader::open(pid, &code, symbols(pid, runtimes)),
             growth,
@@ -98,7 +101,9 @@ impl Native {
     /// Takes what the kernel has put by, where nobody else does.
     pub fn drain(&mut self) {
         if let Some(kernel) = self.own.clone() {
-            self.record(&kernel.drain_faults());
+            let drained = kernel.drain();
+            lose_all(&mut self.losses, drained.losses);
+            self.record(&drained.faults);
         }
         if let Some(seat) = &self.seat {
             self.allocations.take(seat);
@@ -152,9 +157,7 @@ impl Native {
             growth.sample_period = seat.sample_period().unwrap_or(0);
             growth.mapped = seat.mapped().unwrap_or_default();
         }
-        if let Some(kernel) = &self.own {
-            lose_all(&mut sample.losses, kernel.losses());
-        }
+        lose_all(&mut sample.losses, std::mem::take(&mut self.losses));
         if growth.mapped.source.is_empty() {
             self.compare_maps();
             growth.mapped = self.mapped.clone();

@@ -69,7 +69,7 @@ impl Grower {
             });
             loop {
                 let last = done.load(Ordering::Acquire);
-                let faults = kernel.drain_faults();
+                let faults = kernel.drain().faults;
                 growth.record(&faults.iter().map(Seen::from).collect::<Vec<_>>());
                 if last {
                     break;
@@ -179,7 +179,7 @@ fn huge_growth() -> u64 {
     for _ in 0..50 {
         target.tell("small 0");
         std::thread::sleep(Duration::from_millis(200));
-        target.kernel.drain_faults();
+        target.kernel.drain();
         if target.kernel.sample_period().is_some_and(|period| period <= 17) {
             break;
         }

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use observer::kernel::{CensusOptions, Kernel, KernelOptions};
+use observer::kernel::{Kernel, KernelOptions};
 use observer::process::maps;
 use observer::threads::procfs;
 use observer::unwind::dwarf::CallFrames;
@@ -62,7 +62,7 @@ impl Target {
         }
         let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
         let handle = kernel.add_target(self.pid()).unwrap();
-        let census = kernel.census(&handle, CensusOptions::default()).unwrap();
+        let census = kernel.census(&handle).unwrap();
         let sleeping =
             census.threads.iter().filter(|thread| thread.is_sleeping() && thread.syscall.is_some());
         sleeping

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use observer::kernel::{CensusOptions, KernelOptions, ThreadRecord};
+use observer::kernel::{KernelOptions, ThreadRecord};
 
 use super::{Target, load, ready};
 
@@ -27,19 +27,16 @@ fn census_agrees_with_proc_and_sees_who_slept_before() {
     let mut kernel = load(&KernelOptions::default());
     let handle = kernel.add_target(target.pid()).unwrap();
     assert_eq!((handle.pid(), handle.namespace_pid()), (target.pid(), target.pid()));
-    let census = kernel.census(&handle, CensusOptions::default()).unwrap();
+    let census = kernel.census(&handle).unwrap();
     let tids: BTreeSet<u32> = census.threads.iter().map(|thread| thread.tid).collect();
     assert_eq!(tids, proc_tids(target.pid()));
     assert_eq!(waiting_on(&census.threads, word), 200);
 
     let sleepers: Vec<_> = census.threads.iter().filter(|thread| thread.tid != target.pid()).collect();
     for thread in &sleepers {
-        assert!(thread.is_sleeping() && !thread.truncated && !thread.unreadable, "{thread:?}");
+        assert!(thread.is_sleeping(), "{thread:?}");
         assert_eq!(thread.namespace_tid, thread.tid);
         assert_eq!(thread.comm, "sleepers");
-        // libc's `syscall` has no frame: its caller is lost, the rest of our own frames is there.
-        assert!(thread.frames.len() >= 2, "{thread:?}");
-        assert_eq!(thread.frames, sleepers[0].frames);
         let proc = fs::read_to_string(format!("/proc/{}/task/{}/syscall", target.pid(), thread.tid)).unwrap();
         let fields: Vec<_> = proc.split_whitespace().collect();
         assert_eq!(fields[0], "202");
@@ -52,16 +49,15 @@ fn census_agrees_with_proc_and_sees_who_slept_before() {
     }
 
     // The same waits are the same at the next census, and other ones once woken.
-    let again = kernel.census(&handle, CensusOptions::default()).unwrap();
+    let again = kernel.census(&handle).unwrap();
     let key = |thread: &ThreadRecord| (thread.tid, thread.sp, thread.voluntary_switches);
     let before: BTreeSet<_> = sleepers.iter().map(|thread| key(thread)).collect();
     assert_eq!(again.threads.iter().filter(|thread| before.contains(&key(thread))).count(), 200);
     target.say("wake");
     std::thread::sleep(Duration::from_millis(300));
-    let woken = kernel.census(&handle, CensusOptions { stack_bytes: 256, ..Default::default() }).unwrap();
+    let woken = kernel.census(&handle).unwrap();
     assert_eq!(waiting_on(&woken.threads, word), 200);
     assert_eq!(woken.threads.iter().filter(|thread| before.contains(&key(thread))).count(), 0);
-    assert!(woken.threads.iter().all(|thread| !thread.stack.is_empty()));
 }
 
 #[test]
@@ -71,13 +67,13 @@ fn census_of_who_is_gone() {
     let target = Target::start("sleepers", &["3"]);
     let pid = target.pid();
     let handle = kernel.add_target(pid).unwrap();
-    assert!(!kernel.census(&handle, CensusOptions::default()).unwrap().threads.is_empty());
+    assert!(!kernel.census(&handle).unwrap().threads.is_empty());
     drop(target);
-    assert_eq!(kernel.census(&handle, CensusOptions::default()).unwrap().threads, []);
+    assert_eq!(kernel.census(&handle).unwrap().threads, []);
     let error = kernel.add_target(pid).unwrap_err();
     assert_eq!(error.to_string(), format!("no process {pid}"));
     kernel.remove_target(&handle);
-    assert!(kernel.census(&handle, CensusOptions::default()).is_err());
+    assert!(kernel.census(&handle).is_err());
 }
 
 /// Prints what ARCHITECTURE.md quotes; the time itself is not tested.
@@ -93,7 +89,7 @@ fn census_of_ten_thousand_threads() {
     let handle = kernel.add_target(target.pid()).unwrap();
     for _ in 0..5 {
         let (begun, used) = (Instant::now(), cpu_time());
-        let census = kernel.census(&handle, CensusOptions::default()).unwrap();
+        let census = kernel.census(&handle).unwrap();
         let (took, used) = (begun.elapsed(), cpu_time() - used);
         assert_eq!(waiting_on(&census.threads, word), 10_000);
         println!("census of {} threads: {took:?}, {used:?} of CPU", census.threads.len());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use observer::kernel::{Fault, KernelOptions};
+use observer::kernel::{Drained, Fault, KernelOptions};
 
 use super::{Target, load, ready};
 
@@ -14,10 +14,10 @@ fn growth_is_attributed_to_the_function_that_touched_it() {
     ready(&mut target);
     let handle = kernel.add_target(target.pid()).unwrap();
     let before = resident_of(target.pid());
-    kernel.drain_faults();
+    kernel.drain();
     target.say("keep 256");
     target.line();
-    let faults = kernel.drain_faults();
+    let faults = kernel.drain().faults;
     let grown = resident_of(target.pid()) - before;
     assert!(faults.iter().all(|fault| fault.pid == target.pid() && !fault.frames.is_empty()));
     let sampled: u64 = faults.iter().map(|fault| fault.weight * 4096).sum();
@@ -36,14 +36,14 @@ fn growth_is_attributed_to_the_function_that_touched_it() {
     kernel.copy_stacks(&handle, true).unwrap();
     target.say("keep 32");
     target.line();
-    let faults = kernel.drain_faults();
+    let Drained { faults, losses, .. } = kernel.drain();
     assert!(!faults.is_empty() && faults.iter().all(|fault| fault.stack.len() >= 1024), "{}", faults.len());
     // The frame record that the chain ends at lies in the copy, with the return address beside it.
     let fault = &faults[faults.len() / 2];
     let place = (fault.bp - fault.sp) as usize;
     let saved = u64::from_ne_bytes(fault.stack[place + 8..place + 16].try_into().unwrap());
     assert_eq!(saved, fault.frames[1]);
-    assert_eq!(kernel.losses().get("growth_ring_full"), None);
+    assert_eq!(losses.get("growth_ring_full"), None);
 }
 
 /// A fresh mapping that is touched from its start: samples rise with time.
@@ -76,12 +76,11 @@ fn losses_are_counted_when_a_ring_is_tiny() {
     }
     target.say("churn 200");
     target.line();
-    let kept = kernel.drain_faults().len() as u64;
-    let events = kernel.lifecycle();
-    let losses = kernel.losses();
+    let Drained { faults, lifecycle: events, losses, .. } = kernel.drain();
+    let kept = faults.len() as u64;
     // Every sample is either kept or counted as lost: 256 faults a MiB, one of 61 sampled.
     let samples = kept + losses["growth_ring_full"];
     assert!((800..1500).contains(&samples), "{kept} {losses:?}");
     assert_eq!(events.len() as u64 + losses["lifecycle_ring_full"], 200, "{losses:?}");
-    assert!(kernel.losses().is_empty(), "counted since the last call only");
+    assert!(kernel.drain().losses.is_empty(), "counted since the last call only");
 }

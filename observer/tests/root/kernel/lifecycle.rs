@@ -17,7 +17,7 @@ fn lifecycle_tells_of_exec_fork_and_exit() {
     ready(&mut target);
     target.say("fork");
     target.line();
-    let changes: Vec<_> = kernel.lifecycle().iter().map(|event| (event.pid, event.change)).collect();
+    let changes: Vec<_> = kernel.drain().lifecycle.iter().map(|event| (event.pid, event.change)).collect();
     assert_eq!(changes[0], (target.pid(), Change::Exec));
     assert!(
         matches!(changes[1], (_, Change::Fork { child_global_tgid }) if child_global_tgid != 0),
@@ -32,7 +32,7 @@ fn lifecycle_tells_of_exec_fork_and_exit() {
         Command::new("true").stdin(Stdio::piped()).spawn().unwrap().stdin.unwrap(),
     ));
     assert_eq!(child.wait().unwrap().code(), Some(7));
-    let events = kernel.lifecycle();
+    let events = kernel.drain().lifecycle;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((events[0].pid, events[0].change), (pid, Change::Exit { status: 7 << 8 }));
 

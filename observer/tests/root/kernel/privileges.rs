@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use observer::kernel::{CensusOptions, Kernel, KernelOptions};
+use observer::kernel::{Kernel, KernelOptions};
 
 use super::{PROGRAMS, Target, build, load, ready};
 
@@ -100,7 +100,7 @@ fn a_target_inside_a_pid_namespace_of_its_own() {
     unshare.say("timed 4 20");
     unshare.line();
     assert_eq!(kernel.waits(&handle).unwrap().ended, 4);
-    let census = kernel.census(&handle, CensusOptions::default()).unwrap();
+    let census = kernel.census(&handle).unwrap();
     assert_eq!(census.threads.len(), 1);
     assert_eq!((census.threads[0].tid, census.threads[0].namespace_tid), (pid, 1));
 }
@@ -112,10 +112,9 @@ fn features_say_what_is_on_and_why_something_is_not() {
     for name in ["census", "waits", "growth", "lifecycle"] {
         assert!(kernel.features().is_on(name), "{:?}", kernel.features().get(name));
     }
-    assert!(!kernel.features().is_on("exact_waits"));
     assert_eq!(kernel.features().degraded(), []);
     let exact = load(&KernelOptions { exact: true, ..KernelOptions::default() });
-    assert!(exact.features().is_on("exact_waits") && exact.features().is_on("mapped"));
+    assert!(exact.features().is_on("mapped"));
     for refusal in exact.features().list.iter().flat_map(|feature| &feature.refused) {
         assert!(!refusal.reason.is_empty() && !refusal.remedy.is_empty(), "{refusal:?}");
         assert_eq!(refusal.reason.lines().count(), 1, "{refusal:?}");

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use observer::kernel::{CensusOptions, Kernel, KernelOptions, TargetHandle, ThreadRecord};
+use observer::kernel::{Kernel, KernelOptions, TargetHandle, ThreadRecord};
 
 /// As users build theirs: without frame pointers, with symbols.
 pub const USUAL: [&str; 3] = ["-O2", "-fomit-frame-pointer", "-pthread"];
@@ -88,6 +88,6 @@ impl Census {
     }
 
     pub fn take(&mut self) -> Vec<ThreadRecord> {
-        self.kernel.census(&self.handle, CensusOptions::default()).unwrap().threads
+        self.kernel.census(&self.handle).unwrap().threads
     }
 }

@@ -22,14 +22,16 @@ impl WaitCounters {
     pub const ZERO: Self = Self { log2_microseconds: [0; BUCKETS] };
 }
 
-/// Which of the waits that begin now are timed. Written by user space as one word.
+/// Which of the waits that begin now are timed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// One of so many, less one: a power of two less one. 0: every one.
     pub mask: u32,
-    /// Waits that each of them stands for; 0: none is timed, but those that are end as ever.
+    /// Waits that each of them stands for.
     pub weight: u32,
+    /// Those that begin before, in monotonic nanoseconds. Changes only while the program is not attached.
+    pub until: u64,
 }
 
 /// The wait that a thread is in. Kept between waits with `since` 0.
@@ -51,7 +53,7 @@ pub struct Sleep {
 
 const _: () = assert!(MAX_SLEEPERS.is_power_of_two());
 const _: () = assert!(size_of::<WaitCounters>() == 320);
-const _: () = assert!(size_of::<Timing>() == 8);
+const _: () = assert!(size_of::<Timing>() == 16);
 const _: () = assert!(size_of::<Sleep>() == 40);
 
 crate::plain_data!(WaitCounters, Timing, Sleep);

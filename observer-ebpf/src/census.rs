@@ -21,7 +21,7 @@ pub struct IterMeta {
 #[repr(C)]
 pub struct TaskIterContext {
     meta: *mut IterMeta,
-    task: *mut c_void,
+    pub task: *mut c_void,
 }
 
 #[map]

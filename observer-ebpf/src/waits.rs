@@ -12,7 +12,8 @@ use observer_common::syscall::{RESTART_SYSCALL, waits_on_futex};
 use observer_common::target::{MAX_TARGETS, Target};
 use observer_common::waits::{BUCKETS, MAX_SLEEPERS, Sleep, Timing, WaitCounters};
 
-use crate::layout::{load, offset};
+use crate::census::TaskIterContext;
+use crate::layout::{load, offset, read};
 use crate::{loss, registers, target};
 
 const TASK_INTERRUPTIBLE: u32 = 1;
@@ -28,6 +29,9 @@ static WAITS_TIMING: Array<Timing> = Array::with_max_entries(1, 0);
 /// Waits that were timed, of all targets: by them user space chooses how many are.
 #[map]
 static WAITS_TIMED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// When all threads were last looked at, or the program was detached: monotonic nanoseconds.
+#[map]
+static WAITS_LOOKED: Array<u64> = Array::with_max_entries(1, 0);
 /// By the low bits of the global tid.
 #[map]
 static SLEEPS: Array<Sleep> = Array::with_max_entries(MAX_SLEEPERS, 0);
@@ -60,18 +64,68 @@ fn place(tid: u32) -> Option<*mut Sleep> {
     SLEEPS.get_ptr_mut(tid % MAX_SLEEPERS)
 }
 
-/// A thread is gone, or its program is.
+/// The thread that runs is about to be gone, or its program is.
 #[inline(always)]
 pub fn forget(target: Target, tid: u32) {
     if let Some(sleep) = place(tid) {
         // SAFETY: an element of the array.
         unsafe {
             if (*sleep).owner == target.owner(tid) {
+                if (*sleep).since != 0 {
+                    settle(sleep, target);
+                }
                 (*sleep).owner = 0;
-                (*sleep).since = 0;
             }
         }
     }
+}
+
+/// A wait that ended while nothing was attached: some time since all threads were last looked at. One that a signal
+/// ended is no wait that ended.
+#[inline(always)]
+unsafe fn settle(sleep: *mut Sleep, target: Target) {
+    // SAFETY: an element of the array, as the caller says; the helpers have no preconditions.
+    unsafe {
+        let since = (*sleep).since;
+        (*sleep).since = 0;
+        if (*sleep).interrupted_at != 0 {
+            (*sleep).interrupted_at = 0;
+            return;
+        }
+        let looked = WAITS_LOOKED.get(0).copied().unwrap_or(0);
+        let least = looked.saturating_sub(since);
+        let most = bpf_ktime_get_ns().saturating_sub(since);
+        // In units of 65 µs, so that the product fits.
+        let units = most.saturating_sub(least) >> 16;
+        let waited = least + units * u64::from(bpf_get_prandom_u32() >> 16);
+        count(target.slot(), waited, (*sleep).weight);
+    }
+}
+
+/// Looks at every thread of a target, between windows: which of the waits that are timed have ended.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn waits_look(ctx: *mut TaskIterContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; `task` may be null and is checked.
+    let task: *const c_void = unsafe { (*ctx).task };
+    if task.is_null() {
+        return 0;
+    }
+    let tid: u32 = read(task, offset!(task_pid));
+    if let Some(target) = target::find(read(task, offset!(task_tgid)))
+        && let Some(sleep) = place(tid)
+    {
+        let switches = read::<u64>(task, offset!(task_nvcsw)).wrapping_add(read(task, offset!(task_nivcsw)));
+        // SAFETY: an element of the array.
+        unsafe {
+            // One that runs, or is about to, has been woken.
+            let ended = (*sleep).switches != switches || read::<u32>(task, offset!(task_state)) == 0;
+            if (*sleep).owner == target.owner(tid) && (*sleep).since != 0 && ended {
+                settle(sleep, target);
+            }
+        }
+    }
+    0
 }
 
 /// Whether the thread that leaves the CPU sleeps, and is not just stopped by a signal. Its own state field may already say that it was woken.
@@ -110,25 +164,28 @@ unsafe fn falls_asleep(task: *const c_void, target: Target, now: &mut u64) {
                 (*sleep).switches = switches(task);
                 return;
             }
+            (*sleep).since = 0;
+        } else if own {
+            settle(sleep, target);
         }
-        let timing = match WAITS_TIMING.get(0) {
-            // `restart_syscall` goes on with whatever a signal interrupted, which was not a wait that is timed.
-            Some(timing) if syscall != RESTART_SYSCALL => *timing,
-            _ => Timing { mask: 0, weight: 0 },
-        };
-        if timing.weight == 0 || timing.mask != 0 && bpf_get_prandom_u32() & timing.mask != 0 {
-            if own {
-                (*sleep).since = 0;
-            }
+        if syscall == RESTART_SYSCALL {
+            // Goes on with what a signal interrupted, which was not a wait that is timed.
             return;
         }
-        if !own && (*sleep).since != 0 && target::is_registered((*sleep).owner) {
+        let Some(timing) = WAITS_TIMING.get(0) else { return };
+        if timing.mask != 0 && bpf_get_prandom_u32() & timing.mask != 0 {
+            return;
+        }
+        *now = bpf_ktime_get_ns();
+        if *now >= timing.until {
+            return;
+        }
+        if (*sleep).owner != owner && (*sleep).since != 0 && target::is_registered((*sleep).owner) {
             loss::count(Loss::WaitsThreadsFull);
         }
         if let Some(timed) = WAITS_TIMED.get_ptr_mut(0) {
             *timed = (*timed).wrapping_add(1);
         }
-        *now = bpf_ktime_get_ns();
         (*sleep).owner = owner;
         (*sleep).since = *now;
         (*sleep).switches = switches(task);
@@ -160,11 +217,11 @@ unsafe fn wakes(task: *const c_void, target: Target, now: &mut u64) {
             (*sleep).interrupted_at = registers::load_sp(regs);
             return;
         }
-        (*sleep).since = 0;
         if (*sleep).switches != switches(task) {
-            // It ran meanwhile, unseen.
+            settle(sleep, target);
             return;
         }
+        (*sleep).since = 0;
         if *now == 0 {
             *now = bpf_ktime_get_ns();
         }

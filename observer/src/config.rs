@@ -45,6 +45,8 @@ pub struct Config {
     pub forget_after: Duration,
     pub ebpf: bool,
     pub exact: bool,
+    /// When the hooks of waits and faults are attached.
+    pub hooks: Hooks,
     /// Track allocations, one of so many bytes.
     pub allocations: Option<u64>,
     pub sites: usize,
@@ -127,6 +129,7 @@ impl Config {
             forget_after,
             ebpf: raw.sampling.ebpf.unwrap_or(true),
             exact: raw.sampling.exact.unwrap_or(false),
+            hooks: hooks(&raw.sampling)?,
             allocations: allocations(&raw.sampling)?,
             sites,
             history: store(&raw.history)?,
@@ -134,6 +137,23 @@ impl Config {
             log: log(&raw.log)?,
             pods,
         })
+    }
+}
+
+/// Which hooks are attached when, in words: the configuration does not know the kernel's half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// In windows where the machine passes them often.
+    Windows,
+    /// All the time.
+    Always,
+}
+
+fn hooks(raw: &Sampling) -> Result<Hooks, ConfigError> {
+    match raw.hooks.as_deref() {
+        None | Some("windows") => Ok(Hooks::Windows),
+        Some("always") => Ok(Hooks::Always),
+        Some(other) => Err(wrong("sampling.hooks", format!("`{other}`; it may be `windows` or `always`"))),
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::board::Board;
-use crate::config::Config;
-use crate::kernel::{KernelOptions, SharedKernel, heap};
+use crate::config::{self, Config};
+use crate::kernel::{Hooks, KernelOptions, SharedKernel, Windows, heap};
 use crate::observe::{KernelSource, check, degrade, own_memory};
 use crate::select::pods::Pods;
 use crate::select::scan::Discovery;
@@ -344,7 +344,7 @@ fn alert_options(config: &Config, external_url: &str) -> alert::Options {
     alert::Options { external_url: external_url.to_owned(), ..config.alerts.clone() }
 }
 
-fn open_store(asked: &crate::config::Store) -> Result<Store> {
+fn open_store(asked: &config::Store) -> Result<Store> {
     let limits = store::Limits { max_bytes: asked.max_bytes, keep: asked.keep };
     Ok(Store::open(&asked.path, limits)?)
 }
@@ -361,7 +361,10 @@ fn fixed(config: &Config) -> [(&'static str, String); 9] {
         ("web.external_url", config.external_url.clone()),
         ("web.telemetry_path", config.telemetry_path.clone()),
         ("web.max_requests", config.max_requests.to_string()),
-        ("sampling.ebpf or sampling.exact", format!("{} {}", config.ebpf, config.exact)),
+        (
+            "sampling.ebpf, sampling.exact or sampling.hooks",
+            format!("{} {} {:?}", config.ebpf, config.exact, config.hooks),
+        ),
         ("sampling.allocations or sampling.allocation_sample", format!("{:?}", config.allocations)),
         ("history", format!("{:?}", config.history)),
         ("kubernetes", format!("{:?}", config.pods)),
@@ -381,8 +384,16 @@ fn load_kernel(config: &Config) -> KernelSource {
     if !config.ebpf {
         return KernelSource::Off;
     }
-    let options =
-        KernelOptions { exact: config.exact, allocations: config.allocations, ..KernelOptions::default() };
+    let hooks = match config.hooks {
+        config::Hooks::Windows => Hooks::Windows(Windows::default()),
+        config::Hooks::Always => Hooks::Always,
+    };
+    let options = KernelOptions {
+        exact: config.exact,
+        allocations: config.allocations,
+        hooks,
+        ..KernelOptions::default()
+    };
     let loaded = SharedKernel::load(&options).map_err(|error| degrade::kernel(&error));
     if let Err(degraded) = &loaded {
         tracing::warn!("{} ({})", degraded.reason, degraded.remedy);

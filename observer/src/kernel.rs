@@ -18,6 +18,7 @@ mod source;
 mod sys;
 mod targets;
 mod waits;
+mod windows;
 
 use std::io;
 use std::path::Path;
@@ -29,7 +30,6 @@ use aya_log::EbpfLogger;
 use observer_common::loss::{LOSSES, Loss};
 use observer_common::target::{FLAG_COPY_STACK, FLAG_DEEP_STACK};
 
-use crate::process::maps;
 use crate::sample::{Losses, Mapped, Waits};
 pub use allocations::Allocation;
 pub use census::{Census, ThreadRecord};
@@ -39,6 +39,7 @@ pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
 pub use shared::{Seat, SharedKernel};
 pub use source::Drained;
 pub use targets::TargetHandle;
+pub use windows::{Hooks, Windows};
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct KernelOptions {
     pub growth: bool,
     /// Time futex waits.
     pub waits: bool,
+    /// When the hooks of those two are attached.
+    pub hooks: Hooks,
     /// Be able to sample allocations, one of so many bytes: for targets that it is asked for, which it touches.
     pub allocations: Option<u64>,
     /// Bytes of the ring of sampled faults, rounded up to a power of two of pages.
@@ -64,6 +67,7 @@ impl Default for KernelOptions {
             exact: false,
             growth: true,
             waits: true,
+            hooks: Hooks::Always,
             allocations: None,
             growth_ring_bytes: 2 << 20,
             lifecycle_ring_bytes: 64 << 10,

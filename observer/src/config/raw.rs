@@ -41,6 +41,7 @@ pub struct Sampling {
     pub forget_after: Option<String>,
     pub ebpf: Option<bool>,
     pub exact: Option<bool>,
+    pub hooks: Option<String>,
     pub allocations: Option<bool>,
     pub allocation_sample: Option<String>,
 }
@@ -251,6 +252,7 @@ impl Raw {
                 forget_after: sampling.forget_after.or(below.sampling.forget_after),
                 ebpf: sampling.ebpf.or(below.sampling.ebpf),
                 exact: sampling.exact.or(below.sampling.exact),
+                hooks: sampling.hooks.or(below.sampling.hooks),
                 allocations: sampling.allocations.or(below.sampling.allocations),
                 allocation_sample: sampling.allocation_sample.or(below.sampling.allocation_sample),
             },

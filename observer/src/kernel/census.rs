@@ -71,14 +71,9 @@ impl CensusProgram {
         Self { request, program }
     }
 
-    /// An iterator over the threads of `pid`; before Linux 6.1 one over all tasks, of which the program skips the rest.
+    /// An iterator over the threads of `pid`.
     pub(super) fn link(&self, pid: u32) -> io::Result<OwnedFd> {
-        match sys::link_task_iter(self.program.as_fd(), Some(pid)) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                sys::link_task_iter(self.program.as_fd(), None)
-            }
-            linked => linked,
-        }
+        sys::link_threads(self.program.as_fd(), pid)
     }
 
     /// The leader of `pid` (in our namespace), if there is one.

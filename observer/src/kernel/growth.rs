@@ -4,10 +4,13 @@
 //! rate: short for a target that seldom faults, so that a few KiB/s have a stack within seconds, and long for one that
 //! faults all the time, or a neighbour that does, so that a sample costs nobody much. Each sample says what it stands
 //! for.
+//!
+//! Where the whole machine faults often, the events are there in windows only (windows.rs), and a sample stands for so
+//! much more.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, ProgramError};
@@ -17,6 +20,7 @@ use super::features::{self, Feature, Refusal, State};
 use super::source::{Drained, Object, Source};
 use super::sys;
 use super::targets::{TargetHandle, Targets};
+use super::windows::{Hooks, Rate, Schedule, Step, Windows};
 use super::{KernelError, KernelOptions, take_map};
 
 const PAGE_FAULTS: &str = "perf event page-faults";
@@ -31,6 +35,8 @@ const MANY: f64 = 1000.0;
 const FEW: f64 = 100.0;
 /// The same of all processes of the machine: most of these cost their process a test and no more.
 const MANY_SEEN: f64 = 4000.0;
+/// In a window, so many times as many are borne: it is short, and a sample stands for less.
+const IN_WINDOW: f64 = 8.0;
 /// Seconds between two looks at the rates; and between two where a burst may fill the ring.
 const ADAPT: f64 = 0.2;
 const BURST: f64 = 0.02;
@@ -73,8 +79,15 @@ pub struct Moved {
 }
 
 pub(super) struct Growth {
+    program: OwnedFd,
     ring: RingBuf<MapData>,
+    /// One a CPU; none outside of windows.
     events: Vec<OwnedFd>,
+    windows: Option<(Schedule, Rate)>,
+    /// A sample stands for so many times the faults of its period: 1 but for windows.
+    factor: u64,
+    /// Samples from then on, in monotonic nanoseconds, are outside of the window.
+    until: u64,
     /// Samples of all processes, and how many there were at the last look.
     seen: PerCpuArray<MapData, u64>,
     seen_before: u64,
@@ -87,32 +100,61 @@ pub(super) struct Growth {
 
 impl Growth {
     /// Opens the event on every CPU that is online.
-    fn attach(
-        program: BorrowedFd<'_>,
-        ring: RingBuf<MapData>,
-        seen: PerCpuArray<MapData, u64>,
-    ) -> io::Result<Self> {
+    fn attach(&mut self) -> io::Result<()> {
         let cpus =
             aya::util::online_cpus().map_err(|(path, error)| io::Error::other(format!("{path}: {error}")))?;
         let mut events = Vec::with_capacity(cpus.len());
         for cpu in cpus {
-            events.push(sys::sample_page_faults(cpu, PERIODS[FIRST], program)?);
+            events.push(sys::sample_page_faults(cpu, PERIODS[self.period], self.program.as_fd())?);
         }
-        Ok(Self { ring, events, seen, seen_before: 0, period: FIRST, looked: Instant::now(), samples: 0 })
+        self.events = events;
+        self.seen_before = self.seen();
+        (self.looked, self.samples) = (Instant::now(), 0);
+        Ok(())
+    }
+
+    fn seen(&self) -> u64 {
+        self.seen.get(&0, 0).map_or(0, |seen| seen.iter().sum())
+    }
+
+    /// To be called when the ring has just been emptied: what is in it is of one window.
+    fn step(&mut self, now: Instant) -> io::Result<()> {
+        let Some((schedule, faults)) = &mut self.windows else { return Ok(()) };
+        match schedule.step(now, || faults.is_busy(now)) {
+            Step::Nothing | Step::Look => Ok(()),
+            Step::Stay => {
+                (self.factor, self.until) = (1, u64::MAX);
+                self.attach()
+            }
+            Step::Open { until, weight } => {
+                let left = until.saturating_duration_since(Instant::now());
+                (self.factor, self.until) =
+                    (u64::from(weight), sys::monotonic().saturating_add(sys::nanoseconds(left)));
+                self.attach()
+            }
+            Step::Close => {
+                self.events.clear();
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn period(&self) -> u64 {
-        PERIODS[self.period]
+        PERIODS[self.period] * self.factor
     }
 
     fn adapt(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
         let seconds = self.looked.elapsed().as_secs_f64();
         let burst = seconds >= BURST && self.samples as f64 > MANY * ADAPT;
         if seconds < ADAPT && !burst {
             return;
         }
-        let seen: u64 = self.seen.get(&0, 0).map_or(0, |seen| seen.iter().sum());
-        let seen_rate = seen.saturating_sub(self.seen_before) as f64 / seconds;
+        let seen = self.seen();
+        let borne = if self.factor == 1 { 1.0 } else { IN_WINDOW };
+        let seen_rate = seen.saturating_sub(self.seen_before) as f64 / seconds / borne;
         let rate = self.samples as f64 / seconds;
         (self.seen_before, self.looked, self.samples) = (seen, Instant::now(), 0);
         let period = next(self.period, rate, seen_rate);
@@ -131,7 +173,7 @@ impl Source for Growth {
         if !options.growth {
             return Ok((None, Feature::of("growth", State::Off { how: "not asked for" }, Vec::new())));
         }
-        let (source, state, refused) = match page_faults(from) {
+        let (source, state, refused) = match page_faults(from, options) {
             Ok(growth) => {
                 let cost = "page faults a few percent dearer, of every process";
                 (Some(growth), State::On { hook: PAGE_FAULTS, cost }, Vec::new())
@@ -155,18 +197,26 @@ impl Source for Growth {
         while faults.len() < MAX_FAULTS
             && let Some(item) = self.ring.next()
         {
-            faults.extend(parse(&item, |slot, tgid| targets.pid_of(slot, tgid)));
+            let fault = parse(&item, |slot, tgid| targets.pid_of(slot, tgid));
+            // A mapping that moves is followed at any time.
+            let in_time = fault.filter(|fault| fault.moved.is_some() || fault.time < self.until);
+            faults.extend(in_time.map(|fault| Fault { weight: fault.weight * self.factor, ..fault }));
         }
         self.samples += faults.len();
         self.adapt();
+        if faults.len() < MAX_FAULTS
+            && let Err(error) = self.step(Instant::now())
+        {
+            tracing::debug!(%error, "the window of page faults");
+        }
     }
 }
 
-fn page_faults(from: &mut Object<'_>) -> Result<Growth, Refusal> {
+fn page_faults(from: &mut Object<'_>, options: &KernelOptions) -> Result<Growth, Refusal> {
     let refusal = |error: ProgramError| features::refusal(PAGE_FAULTS, &error);
     let loaded: &mut PerfEvent = from.program("growth").map_err(refusal)?;
     loaded.load().map_err(refusal)?;
-    let fd = loaded.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(refusal)?;
+    let program = loaded.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refusal)?;
     let no_map = |error: KernelError| features::refused(PAGE_FAULTS, error.to_string(), None);
     let ring = take_map(from.ebpf, "FAULTS", RingBuf::try_from).map_err(no_map)?;
     let seen = take_map(from.ebpf, "FAULTS_SEEN", PerCpuArray::try_from).map_err(no_map)?;
@@ -174,10 +224,32 @@ fn page_faults(from: &mut Object<'_>) -> Result<Growth, Refusal> {
     if let Err(error) = from.tracepoint("growth_moves", "vm_unmapped_area") {
         tracing::debug!(%error, "mappings that move are not followed");
     }
-    Growth::attach(fd.as_fd(), ring, seen).map_err(|error| {
+    let windows = match options.hooks {
+        Hooks::Always => None,
+        Hooks::Windows(windows) => {
+            // A fault has no end that were to be looked for.
+            let all = Windows { timed: windows.timed + windows.watched, watched: Duration::ZERO, ..windows };
+            Some((Schedule::new(&all, Instant::now()), Rate::of_faults(windows.busy_faults)))
+        }
+    };
+    let mut growth = Growth {
+        program,
+        ring,
+        events: Vec::new(),
+        windows,
+        factor: 1,
+        until: u64::MAX,
+        seen,
+        seen_before: 0,
+        period: FIRST,
+        looked: Instant::now(),
+        samples: 0,
+    };
+    growth.attach().map_err(|error| {
         let number = error.raw_os_error();
         features::refused(PAGE_FAULTS, format!("perf_event_open: {error}"), number)
-    })
+    })?;
+    Ok(growth)
 }
 
 /// The period after one that gave so many samples a second, of targets and of all.

@@ -4,8 +4,10 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use aya_obj::generated::bpf_insn;
+use nix::time::{ClockId, clock_gettime};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
@@ -67,8 +69,17 @@ pub fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     bpf(BPF_RAW_TRACEPOINT_OPEN, &attributes)
 }
 
+/// The clock of the programs, in nanoseconds.
+pub fn monotonic() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| nanoseconds(Duration::from(now)))
+}
+
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Links a task iterator to the threads of `pid` (in our PID namespace; Linux 6.1), or to every task.
-pub fn link_task_iter(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<OwnedFd> {
+fn link_task_iter(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<OwnedFd> {
     let info = TaskIterInfo { pid: pid.unwrap_or(0), ..Default::default() };
     let mut attributes = LinkCreate {
         program: program.as_raw_fd().cast_unsigned(),
@@ -80,6 +91,14 @@ pub fn link_task_iter(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<O
         attributes.iter_info_length = size_of::<TaskIterInfo>() as u32;
     }
     bpf(BPF_LINK_CREATE, &attributes)
+}
+
+/// Links a task iterator to the threads of `pid`; before Linux 6.1 to every task, of which the program skips the rest.
+pub fn link_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<OwnedFd> {
+    match link_task_iter(program, Some(pid)) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => link_task_iter(program, None),
+        linked => linked,
+    }
 }
 
 /// Starts one pass of a linked iterator; reading the file runs it.

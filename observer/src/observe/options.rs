@@ -19,7 +19,7 @@ pub enum KernelSource {
 /// What may be used for a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Trace each futex and memory call, which slows every syscall of the machine.
+    /// Trace each call that maps memory, where fexit is refused at the cost of every syscall of the machine.
     pub exact: bool,
     /// Sample page faults, to name what grew.
     pub growth: bool,

@@ -5,6 +5,7 @@ mod growth;
 mod lifecycle;
 mod privileges;
 mod waits;
+mod windows;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -86,11 +86,13 @@ pub const PAGE_FAULTS: Family = counter(
 pub const FUTEX_WAITS: Family = counter(
     "observer_futex_waits_total",
     TARGET,
-    "Futex waits of the target that ended since observation of this process began.",
+    "Futex waits of the target that ended since observation of this process began. An estimate from a part of them \
+     where there are many, or the machine switches between threads often.",
 );
 pub const FUTEX_WAIT_SECONDS: Family = Family {
     name: "observer_futex_wait_seconds",
-    help: "Seconds that futex waits took which ended. Times are kept as powers of two: the sum is an estimate.",
+    help: "Seconds that futex waits took which ended. Times are kept as powers of two: the sum is an estimate, and the \
+           counts are where there are many waits, or the machine switches between threads often.",
     kind: Kind::Histogram,
     labels: TARGET,
 };

@@ -3,8 +3,8 @@
 //!
 //! The same futex ping-pong in the same process: nothing attached, an empty program, observer with its default hooks,
 //! an empty program, nothing, round after round, so that other load on the machine meets all of them. CPU time of the
-//! process. observer is drained as `attach` drains it. Prints a row of a table in Markdown a scene, the median with
-//! the lowest and the highest round.
+//! process. observer is drained as `attach` drains it. Prints a line a scene: the targets, the threads of the one that
+//! is measured, and of each round observer by the empty program and that by nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     for (targets, threads) in SCENES {
         let scene = scene(&binary, targets, threads, rounds);
         let [above, floor] = scene.inspect_err(|_| drop(std::fs::remove_file(&binary)))?;
-        println!("| {targets}, {threads} | {} | {} |", shown(above), shown(floor));
+        println!("| {targets} | {threads} | {} | {} |", shown(&above), shown(&floor));
     }
     nanoseconds(&binary)?;
     std::fs::remove_file(&binary)?;
@@ -130,10 +130,8 @@ fn runs(name: &str) -> Result<(u128, u64)> {
     Ok((program.run_time().as_nanos(), program.run_count()))
 }
 
-fn shown(mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    format!("{:.3} ({:.3} to {:.3})", at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+fn shown(values: &[f64]) -> String {
+    values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(" ")
 }
 
 struct Game {

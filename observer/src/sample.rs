@@ -84,7 +84,8 @@ pub struct Totals {
     pub members_left_out: u64,
 }
 
-/// Futex waits of the target that ended, since observation began.
+/// Futex waits of the target that ended, since observation began. Where there are many, or the machine switches between
+/// threads often, an estimate from a part of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waits {
     pub ended: u64,

@@ -13,10 +13,11 @@ mod service;
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::build;
+use crate::interrupt::interrupted;
 use crate::run::{self, Clock};
 use crate::setup::{self, Purpose};
 use measure::Row;
@@ -26,7 +27,7 @@ pub struct Options {
     /// Fewer rounds, and no million goroutines
     #[arg(long)]
     quick: bool,
-    /// Only the parts whose name contains this: service, goroutines, hooks, census, fleet, peers
+    /// Only the parts whose name contains this: service, goroutines, hooks, switches, windows, census, fleet, peers
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -36,29 +37,38 @@ pub fn bench(options: &Options) -> Result<()> {
     setup::ensure(Purpose::Bench, clock)?;
     let observer = build::observer(clock)?;
     let before = load_average();
+    let quick = options.quick;
+    type Part<'p> = (&'static str, &'p dyn Fn() -> Result<Vec<Row>>);
+    let parts: [Part<'_>; 8] = [
+        ("goroutines", &|| goroutines::rows(clock, &observer, quick)),
+        ("service", &|| service::rows(clock, &observer, quick)),
+        ("census", &|| Ok(vec![hooks::census(clock)?])),
+        ("hooks", &|| hooks::rows(clock, quick)),
+        ("switches", &|| hooks::switches(clock, quick)),
+        ("windows", &|| hooks::windows(clock, quick)),
+        ("fleet", &|| fleet::rows(clock, &observer, quick)),
+        ("peers", &|| peers::rows(clock, &observer, quick)),
+    ];
     let mut rows: Vec<Row> = Vec::new();
-    if "goroutines".contains(&options.only) {
-        rows.extend(goroutines::rows(clock, &observer, options.quick)?);
-    }
-    if "service".contains(&options.only) {
-        rows.extend(service::rows(clock, &observer, options.quick)?);
-    }
-    if "census".contains(&options.only) {
-        rows.push(hooks::census(clock)?);
-    }
-    if "hooks".contains(&options.only) {
-        rows.extend(hooks::rows(clock, options.quick)?);
-    }
-    if "fleet".contains(&options.only) {
-        rows.extend(fleet::rows(clock, &observer, options.quick)?);
-    }
-    if "peers".contains(&options.only) {
-        rows.extend(peers::rows(clock, &observer, options.quick)?);
+    let mut failed = Vec::new();
+    for (name, part) in parts.iter().filter(|(name, _)| name.contains(&options.only)) {
+        match part() {
+            Ok(measured) => rows.extend(measured),
+            Err(error) if interrupted() => return Err(error),
+            // What was measured before, and will be, is not lost with it.
+            Err(error) => {
+                rows.push(Row::left_out(*name, &error));
+                failed.push(*name);
+            }
+        }
     }
     println!("\n{}. Load average {before} before, {} after.\n", machine(), load_average());
     println!("| what | measured: median (lowest to highest) | budget | |\n|---|---|---|---|");
     for row in &rows {
         println!("{row}");
+    }
+    if !failed.is_empty() {
+        bail!("could not be measured: {}", failed.join(", "));
     }
     Ok(())
 }

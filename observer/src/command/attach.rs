@@ -46,7 +46,8 @@ pub struct Arguments {
     /// Exit with 3 when the verdict is this
     #[arg(long, value_enum, value_name = "VERDICT")]
     fail_on: Option<FailOn>,
-    /// Count every futex wait and every byte mapped; slows each syscall of the whole machine
+    /// Count every byte mapped and unmapped, where the kernel permits no cheaper way; slows each syscall of the whole
+    /// machine then
     #[arg(long, conflicts_with = "no_ebpf")]
     exact: bool,
     /// Name what is allocated and not freed (malloc and its like). Touches the process: breakpoints in its

@@ -114,6 +114,10 @@ fn what_is_wrong_is_said_in_one_line_with_its_place() {
     assert!(with("[sampling]\ninterval = '1ms'\n").contains("is not between"));
     assert!(with("[sampling]\ntargets = 0\n").contains("sampling.targets: 0 is not between 1 and 256"));
     assert!(with("[sampling]\ncpu = '2'\n").contains("sampling.cpu"));
+    assert!(
+        with("[sampling]\nhooks = 'never'\n")
+            .contains("sampling.hooks: `never`; it may be `windows` or `always`")
+    );
     assert!(with("[web]\nexternal_url = 'ftp://x'\n").contains("no http or https address"));
     assert!(with("[web]\nlisten = []\n").contains("web.listen"));
     assert!(with("[log]\nformat = 'xml'\n").contains("text or json"));

@@ -39,12 +39,49 @@ pub fn rows(clock: Clock, quick: bool) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What a target pays at a context switch above an empty program at the same hook.
+pub fn switches(clock: Clock, quick: bool) -> Result<Vec<Row>> {
+    let mut command = example("switch_cost", clock)?;
+    command.env("ROUNDS", if quick { "5" } else { "21" });
+    clock.say("measure", "what a target pays at a context switch above an empty program there");
+    let text = printed(&mut command)?;
+    let mut rows = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let mut words = line.trim_matches([' ', '|']).split('|').map(str::trim);
+        let (targets, threads) = words.next().zip(words.next()).context("switch_cost printed no row")?;
+        let values = |cell: Option<&str>| cell.map_or_else(Vec::new, numbers);
+        let scene = format!("futex ping-pong, target with {threads} threads, one of {targets}");
+        let [above, floor] = [values(words.next()), values(words.next())];
+        let what = format!("{scene}: CPU by that with an empty program at sched_switch");
+        rows.push(Row::new(what, above, Unit::Thousandths, Budget::AtMost(1.02)));
+        let what = format!("{scene}: with the empty program by without");
+        rows.push(Row::new(what, floor, Unit::Thousandths, Budget::None));
+    }
+    Ok(rows)
+}
+
+/// What everybody pays beside `observer run` on a machine that is busy enough for windows.
+pub fn windows(clock: Clock, quick: bool) -> Result<Vec<Row>> {
+    let mut command = example("window_cost", clock)?;
+    command.env("ROUNDS", if quick { "3" } else { "7" });
+    clock.say("measure", "what everybody pays beside hooks that are there in windows");
+    let text = printed(&mut command)?;
+    let rows = text.lines().filter_map(|line| line.trim_matches([' ', '|']).split_once('|'));
+    Ok(rows
+        .map(|(name, values)| {
+            let what = format!("{}: CPU with hooks in windows (run) by without", name.trim());
+            Row::new(what, numbers(values), Unit::Thousandths, Budget::AtMost(1.015))
+        })
+        .collect())
+}
+
+fn numbers(cell: &str) -> Vec<f64> {
+    let words = cell.split(|c: char| !c.is_ascii_digit() && c != '.');
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
 /// The numbers of each cell behind the first; a cell is `1.02 (0.94 to 1.25)`.
 fn cells(row: &str) -> Vec<Vec<f64>> {
-    let numbers = |cell: &str| {
-        let words = cell.split(|c: char| !c.is_ascii_digit() && c != '.');
-        words.filter_map(|word| word.parse().ok()).collect()
-    };
     row.trim_matches([' ', '|']).split('|').skip(1).map(numbers).collect()
 }
 

@@ -89,6 +89,8 @@ pub struct Row {
     values: Vec<f64>,
     unit: Unit,
     budget: Budget,
+    /// Why it could not be measured.
+    left_out: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -97,6 +99,8 @@ pub enum Unit {
     Milliseconds,
     Percent,
     Times,
+    /// As `Times`, where thousandths matter.
+    Thousandths,
     MiB,
     Count,
 }
@@ -105,7 +109,13 @@ impl Row {
     /// `values` in the unit; any order.
     pub fn new(what: impl Into<String>, mut values: Vec<f64>, unit: Unit, budget: Budget) -> Self {
         values.sort_by(f64::total_cmp);
-        Self { what: what.into(), values, unit, budget }
+        Self { what: what.into(), values, unit, budget, left_out: None }
+    }
+
+    /// What could not be measured, and why.
+    pub fn left_out(what: impl Into<String>, why: &anyhow::Error) -> Self {
+        let why = format!("{why:#}").replace(['\n', '|'], " ");
+        Self { left_out: Some(why), ..Self::new(what, Vec::new(), Unit::Count, Budget::None) }
     }
 
     /// By the middle half of the values: when that has the budget in it, nobody can tell.
@@ -132,6 +142,7 @@ impl Unit {
             Self::Milliseconds => format!("{value:.1} ms"),
             Self::Percent => format!("{value:.2} %"),
             Self::Times => format!("{value:.2}x"),
+            Self::Thousandths => format!("{value:.3}x"),
             Self::MiB => format!("{value:.0} MiB"),
             Self::Count => format!("{value:.0}"),
         }
@@ -140,6 +151,9 @@ impl Unit {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.left_out {
+            return write!(f, "| {} | left out: {why} |  |  |", self.what);
+        }
         let show = |value: Option<&f64>| value.map_or_else(|| "?".to_owned(), |value| self.unit.show(*value));
         write!(f, "| {} | {}", self.what, show(self.values.get(self.values.len() / 2)))?;
         if self.values.len() > 1 {
@@ -157,6 +171,13 @@ impl fmt::Display for Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_says_why() {
+        let why = anyhow::anyhow!("no such file").context("bpftrace -e 'a | b'");
+        let row = Row::left_out("loop beside bpftrace", &why).to_string();
+        assert_eq!(row, "| loop beside bpftrace | left out: bpftrace -e 'a   b': no such file |  |  |");
+    }
 
     #[test]
     fn a_spread_across_the_budget_cannot_tell() {

@@ -105,35 +105,78 @@ const SCENES: [Scene; 3] = [
 
 pub fn rows(clock: Clock, observer: &Path, quick: bool) -> Result<Vec<Row>> {
     let rounds = if quick { 2 } else { 5 };
+    let tracefs = Tracefs::mount();
     let mut rows = Vec::new();
     for scene in &SCENES {
         for (name, command) in scene.watched {
             clock.say("measure", &format!("{} beside {name}", scene.what));
-            let mut target = Loop::start(scene)?;
-            target.run()?;
-            let mut ratios = Vec::new();
-            for _ in 0..rounds {
-                let before = target.run()?;
-                let with = {
-                    let mut watching = watcher(observer, command, target.child.id())?;
-                    thread::sleep(SETTLE);
-                    watching.still_runs().with_context(|| command.join(" "))?;
-                    target.run()?
-                };
-                ratios.push(2.0 * with / (before + target.run()?));
-                if interrupted() {
-                    bail!("interrupted");
-                }
-            }
-            rows.push(Row::new(
-                format!("{}: time beside {name}", scene.what),
-                ratios,
-                Unit::Times,
-                Budget::None,
-            ));
+            let what = format!("{}: time beside {name}", scene.what);
+            let needs_tracefs = ["bpftrace", "perf"].contains(&command[0]);
+            let tracefs = if needs_tracefs { tracefs.as_ref().err() } else { None };
+            rows.push(match beside(scene, command, observer, rounds) {
+                Ok(ratios) => Row::new(what, ratios, Unit::Times, Budget::None),
+                Err(_) if interrupted() => bail!("interrupted"),
+                // One that does not run here takes nothing from the others.
+                Err(error) => match tracefs {
+                    Some(why) => Row::left_out(what, &anyhow::anyhow!("{why:#}; {error:#}")),
+                    None => Row::left_out(what, &error),
+                },
+            });
         }
     }
     Ok(rows)
+}
+
+/// By the time alone just before and after.
+fn beside(scene: &Scene, command: &[&str], observer: &Path, rounds: u32) -> Result<Vec<f64>> {
+    let mut target = Loop::start(scene)?;
+    target.run()?;
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let before = target.run()?;
+        let with = {
+            let mut watching = watcher(observer, command, target.child.id())?;
+            thread::sleep(SETTLE);
+            watching.still_runs().with_context(|| command.join(" "))?;
+            target.run()?
+        };
+        ratios.push(2.0 * with / (before + target.run()?));
+        if interrupted() {
+            bail!("interrupted");
+        }
+    }
+    Ok(ratios)
+}
+
+/// Where peers find tracepoints: mounted for them where it is not, and taken away again.
+struct Tracefs {
+    mounted: bool,
+}
+
+impl Tracefs {
+    const PLACE: &str = "/sys/kernel/tracing";
+
+    fn mount() -> Result<Self> {
+        let is_there = || Path::new(Self::PLACE).join("events").is_dir();
+        if is_there() {
+            return Ok(Self { mounted: false });
+        }
+        let mut mount = Command::new("mount");
+        crate::run::check(mount.args(["-t", "tracefs", "tracefs", Self::PLACE])).context("no tracefs")?;
+        if !is_there() {
+            bail!("no tracefs at {} although it was mounted", Self::PLACE);
+        }
+        Ok(Self { mounted: true })
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        if self.mounted {
+            // It is in the way of nobody where that fails.
+            let _ = crate::run::check(Command::new("umount").arg(Self::PLACE));
+        }
+    }
 }
 
 fn watcher(observer: &Path, words: &[&str], pid: u32) -> Result<Background> {

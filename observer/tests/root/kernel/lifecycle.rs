@@ -1,8 +1,10 @@
 //! Exec, fork and exit of a target, and its threads that come and go.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use observer::kernel::{Change, KernelOptions};
+use observer::observe::{DRAIN, KernelSource, Observer, Options};
 
 use super::{Target, load, ready};
 
@@ -46,4 +48,32 @@ fn lifecycle_tells_of_exec_fork_and_exit() {
     let turnover = kernel.threads(&other).unwrap();
     assert_eq!((turnover.created, turnover.exited), (5, 5));
     assert_eq!(kernel.threads(&handle).unwrap().created, 0);
+}
+
+/// Nobody but `attach` itself empties the ring of the events there: a few thousand filled it.
+#[test]
+#[ignore = "needs root"]
+fn a_target_that_forks_all_the_time_loses_nothing_in_attach() {
+    let mut target = Target::start("forker", &[]);
+    ready(&mut target);
+    let options = Options { exact: false, growth: true, retained: false, allocations: None };
+    let mut observer = Observer::attach(target.pid(), &options, KernelSource::Load).unwrap();
+    const FORKS: u64 = 6_000;
+    target.say(&FORKS.to_string());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(target.line(), "done");
+            done.store(true, Ordering::Release);
+        });
+        // As `attach` does.
+        while !done.load(Ordering::Acquire) {
+            observer.drain();
+            std::thread::sleep(DRAIN);
+        }
+    });
+    let losses = observer.sample().unwrap().losses;
+    assert_eq!(losses.get("lifecycle_ring_full"), None, "{losses:?}");
+    // Two thousand events are as many as the ring holds: this would have lost most of them.
+    const { assert!(FORKS > 2 * (64 << 10) / 32) };
 }

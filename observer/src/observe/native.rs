@@ -13,7 +13,7 @@ use crate::memory::mapped::MapsDifference;
 use crate::process::Exited;
 use crate::process::maps;
 use crate::runtime::Runtimes;
-use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Mapped, Sample, lose_all};
+use crate::sample::{Degraded, Group, GroupId, GroupKind, Growth, Losses, Mapped, Sample, lose_all};
 use crate::symbol::native::Native as NativeSymbols;
 use crate::symbol::perf_map::PerfMap;
 use crate::symbol::{Chain, Symbolizer};

@@ -13,13 +13,9 @@ mod tier;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sample::{Group, GroupId, Sample};
-use groups::Groups;
+use groups::{GROUPS, Groups, PREFERRED};
 use tier::{Member, Moment, Tier};
 
-/// Groups of one moment that are kept.
-const GROUPS: usize = 24;
-/// Groups that [`Timeline::prefer`] keeps beside the largest.
-const PREFERRED: usize = 8;
 /// Buffers double as they grow: the bounds in bytes are powers of two less what one moment may take at most, so that
 /// none is half empty.
 const MARGIN: usize = 2 << 10;

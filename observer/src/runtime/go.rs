@@ -8,6 +8,7 @@
 pub mod addresses;
 mod bytes;
 pub mod choice;
+mod clock;
 mod coalesced;
 pub mod g;
 mod held;
@@ -37,6 +38,7 @@ use crate::sample::{Degraded, Group, GroupId, Losses, WaitsOn, lose};
 use crate::symbol::native::elf;
 use addresses::{Image, RuntimeAddresses};
 use choice::Choice;
+use clock::monotonic_nanos;
 use layout::{GoVersion, Layout};
 use names::GoNames;
 use scan::AllgsScanner;
@@ -349,13 +351,4 @@ fn wrapper_id(minor: u32) -> u8 {
         22..=24 => 22,
         _ => 23,
     }
-}
-
-fn monotonic_nanos() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .ok()
-        .and_then(|now| {
-            Some(u64::try_from(now.tv_sec()).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec()).ok()?)
-        })
-        .unwrap_or(0)
 }

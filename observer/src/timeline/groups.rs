@@ -7,6 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::sample::{Frame, Group, GroupId};
 
+/// Groups of one moment that are kept.
+pub(super) const GROUPS: usize = 24;
+/// Groups that [`Timeline::prefer`] keeps beside the largest.
+pub(super) const PREFERRED: usize = 8;
+
 /// Groups that are known at once.
 const MOST: usize = 160;
 /// What they may cost together. Counted as if nobody else held the stacks, though for groups that are alive the last

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::slice;
 
-use super::groups::Number;
+use super::groups::{GROUPS, Number, PREFERRED};
 
 /// What a moment says of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -147,7 +147,7 @@ fn decode(bytes: &mut impl Iterator<Item = u8>, before: &Moment) -> Moment {
     let anonymous = unzigzag(before.anonymous, read(bytes));
     let heap = read_option(bytes, before.heap);
     let limit = read_option(bytes, before.limit);
-    let length = (read(bytes) as usize).min(super::GROUPS + super::PREFERRED);
+    let length = (read(bytes) as usize).min(GROUPS + PREFERRED);
     let mut groups = Vec::with_capacity(length);
     let mut earlier = before.groups.iter().peekable();
     let mut number: Number = 0;

@@ -13,7 +13,7 @@ fn code(path: &Path) -> Vec<(usize, String)> {
 }
 
 /// Every source file of a crate's `src`, by its path relative to that.
-fn sources(crate_name: &str) -> Vec<(String, PathBuf)> {
+pub(crate) fn sources(crate_name: &str) -> Vec<(String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_name).join("src");
     let mut found = Vec::new();
     let mut left = vec![root.clone()];
@@ -34,7 +34,7 @@ fn sources(crate_name: &str) -> Vec<(String, PathBuf)> {
 }
 
 /// `diagnose` is `diagnose.rs` and all under `diagnose/`.
-fn in_module(file: &str, module: &str) -> bool {
+pub(crate) fn in_module(file: &str, module: &str) -> bool {
     file.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 

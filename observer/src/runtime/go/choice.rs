@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io;
 
 use super::addresses::{Image, Module, RuntimeAddresses};
+use super::clock::monotonic_nanos;
 use super::g::{self, G};
 use super::layout::{GoVersion, Layout};
 use super::symbol::GoSymbols;
 use super::waits_on::{self, Describer};
-use super::{monotonic_nanos, reasons, status};
+use super::{reasons, status};
 use crate::process::memory::RemoteMemory;
 use crate::sample::Degraded;
 

@@ -6,6 +6,7 @@
 //! the read.
 
 mod dwarf;
+mod error;
 mod units;
 mod version;
 
@@ -14,7 +15,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-pub use dwarf::LayoutError;
+pub use error::LayoutError;
 pub use version::GoVersion;
 
 /// Declares structs of offsets together with the DWARF names that they come from.
@@ -293,7 +294,8 @@ impl Layout {
     ///
     /// Takes at most some tens of MiB, whatever the file is.
     pub fn from_dwarf(file: &File) -> Result<Self, LayoutError> {
-        dwarf::read(file)
+        let (types, version) = dwarf::read(file, STRUCTS)?;
+        Self::resolve(&types, version.minor, format!("its own dwarf ({version})"))
     }
 
     /// The names of the wait reasons that a program's file has; `None` without a symbol table.

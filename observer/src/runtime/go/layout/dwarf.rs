@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 
 use gimli::{AttributeValue, DebugAbbrev, DebugInfo, EndianSlice, LittleEndian, UnitOffset};
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
+use super::error::LayoutError;
 use super::units::{self, Units};
-use super::{GoVersion, Layout, STRUCTS};
+use super::version::GoVersion;
 
 /// Entries that are looked at before giving up.
 const MAX_ENTRIES: usize = 50_000_000;
@@ -24,20 +24,6 @@ const MAX_WAIT_REASONS: u64 = 255;
 const UNIT: &[u8] = b"runtime";
 /// What Go's compiler writes before its version.
 const PRODUCER: &str = "Go cmd/compile ";
-
-#[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
-    #[error("the file cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
-    #[error("its debug information cannot be read: {0}")]
-    Dwarf(#[from] gimli::Error),
-    #[error("its debug information does not describe {0} (built with -ldflags=-w?)")]
-    Missing(String),
-    #[error("its debug information is larger than observer reads")]
-    TooLarge,
-    #[error("it does not name the version of Go that it was built with")]
-    NoVersion,
-}
 
 /// The members of the structs that matter, by struct name.
 #[derive(Debug, Default)]
@@ -115,7 +101,8 @@ struct Unit<'a> {
     start: u64,
 }
 
-pub(super) fn read(file: &File) -> Result<Layout, LayoutError> {
+/// The structs named `wanted`, which Go's linker puts into one unit, and the version that it was built with.
+pub(super) fn read(file: &File, wanted: &[&str]) -> Result<(Types, GoVersion), LayoutError> {
     let abbreviations = units::section(file, ".debug_abbrev")?;
     let mut units = Units::open(file)?;
     let mut types = Types::default();
@@ -125,15 +112,15 @@ pub(super) fn read(file: &File) -> Result<Layout, LayoutError> {
         // One that cannot be read is some other compiler's.
         let Ok(Some(unit)) = Unit::parse(start, bytes, &abbreviations) else { continue };
         if let Ok(Some(found)) = unit.version() {
-            unit.structs(&mut types, &mut entries_left)?;
+            unit.structs(wanted, &mut types, &mut entries_left)?;
             version = Some(found);
         }
-        if STRUCTS.first().is_some_and(|&first| types.structs.contains_key(first)) {
+        if wanted.first().is_some_and(|&first| types.structs.contains_key(first)) {
             break;
         }
     }
     let version = version.ok_or(LayoutError::NoVersion)?;
-    Layout::resolve(&types, version.minor, format!("its own dwarf ({version})"))
+    Ok((types, version))
 }
 
 impl<'a> Unit<'a> {
@@ -159,7 +146,12 @@ impl<'a> Unit<'a> {
         Ok(version.and_then(|version| GoVersion::parse(version.split(';').next()?)))
     }
 
-    fn structs(&self, types: &mut Types, entries_left: &mut usize) -> Result<(), LayoutError> {
+    fn structs(
+        &self,
+        wanted: &[&str],
+        types: &mut Types,
+        entries_left: &mut usize,
+    ) -> Result<(), LayoutError> {
         let mut entries = self.header.entries(&self.abbreviations);
         while let Some(entry) = entries.next_dfs()? {
             *entries_left = entries_left.checked_sub(1).ok_or(LayoutError::TooLarge)?;
@@ -167,9 +159,9 @@ impl<'a> Unit<'a> {
                 continue;
             }
             let Some(name) = text(entry, gimli::DW_AT_name) else { continue };
-            let wanted = STRUCTS.iter().chain(INNER).any(|&wanted| name == wanted.as_bytes());
+            let is_wanted = wanted.iter().chain(INNER).any(|&wanted| name == wanted.as_bytes());
             let name = String::from_utf8_lossy(name).into_owned();
-            if !wanted || types.structs.contains_key(&name) {
+            if !is_wanted || types.structs.contains_key(&name) {
                 continue;
             }
             let found = self.members(entry.offset())?;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
-use super::dwarf::LayoutError;
+use super::error::LayoutError;
 use crate::symbol::native::elf::{self, Section};
 
 /// A unit that is larger is not read. Go's linker puts all types of a program into one.

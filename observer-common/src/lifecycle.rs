@@ -1,4 +1,4 @@
-//! What happens to targets as processes: one ring record each. Threads that come and go are only counted.
+//! What happens to targets as processes: one ring record each.
 
 /// The target runs another program now; its maps and symbols are no longer what they were.
 pub const EXEC: u32 = 1;
@@ -18,15 +18,6 @@ pub struct Event {
     pub detail: u32,
 }
 
-/// Threads of one target on one CPU, since it became a target.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ThreadCounters {
-    pub created: u64,
-    pub exited: u64,
-}
-
 const _: () = assert!(size_of::<Event>() == 24);
-const _: () = assert!(size_of::<ThreadCounters>() == 16);
 
-crate::plain_data!(Event, ThreadCounters);
+crate::plain_data!(Event);

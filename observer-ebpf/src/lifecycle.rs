@@ -1,24 +1,22 @@
-//! Lifecycle: a target executes another program, ends, has a child; its threads come and go (counted only).
+//! Lifecycle: a target executes another program, ends, has a child.
 //! A thread that ends leaves no state behind.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_ringbuf_output};
 use aya_ebpf::macros::{btf_tracepoint, map};
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use observer_common::lifecycle::{EXEC, EXIT, Event, FORK, ThreadCounters};
+use observer_common::lifecycle::{EXEC, EXIT, Event, FORK};
 use observer_common::loss::Loss;
-use observer_common::target::{MAX_TARGETS, Target};
+use observer_common::target::Target;
 
 use crate::layout::{load, offset};
 use crate::{loss, target, waits};
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(64 << 10, 0);
-#[map]
-static THREADS: PerCpuArray<ThreadCounters> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
 /// The current thread's global tid and tgid, and the target it belongs to.
 #[inline(always)]
@@ -43,10 +41,6 @@ pub fn lifecycle_exec(ctx: BtfTracePointContext) -> i32 {
 pub fn lifecycle_exit(ctx: BtfTracePointContext) -> i32 {
     let Some((tid, tgid, target)) = current() else { return 0 };
     waits::forget(target, tid);
-    if let Some(threads) = THREADS.get_ptr_mut(target.slot()) {
-        // SAFETY: this CPU's counters.
-        unsafe { (*threads).exited = (*threads).exited.wrapping_add(1) };
-    }
     let task: *const c_void = ctx.arg(0);
     // SAFETY: a task pointer that the verifier knows as such, and what it points to.
     let (live, code) = unsafe {
@@ -69,9 +63,6 @@ pub fn lifecycle_fork(ctx: BtfTracePointContext) -> i32 {
     let child: u32 = unsafe { load(child, offset!(task_tgid)) };
     if child != tgid {
         tell(FORK, tgid, target, child);
-    } else if let Some(threads) = THREADS.get_ptr_mut(target.slot()) {
-        // SAFETY: this CPU's counters.
-        unsafe { (*threads).created = (*threads).created.wrapping_add(1) };
     }
     0
 }

@@ -35,7 +35,7 @@ pub use allocations::Allocation;
 pub use census::{Census, ThreadRecord};
 pub use features::Features;
 pub use growth::{Fault, Moved};
-pub use lifecycle::{Change, LifecycleEvent, ThreadTurnover};
+pub use lifecycle::{Change, LifecycleEvent};
 pub use shared::{Seat, SharedKernel};
 pub use source::Drained;
 pub use targets::TargetHandle;
@@ -268,11 +268,6 @@ impl Kernel {
     /// Bytes mapped and unmapped since the target was added; absent where the calls are not traced.
     pub fn mapped(&self, target: &TargetHandle) -> Option<Mapped> {
         self.sources.mapped.as_ref()?.read(self.slot(target)?).ok()
-    }
-
-    /// Threads that came and went since the target was added; absent without the programs.
-    pub fn threads(&self, target: &TargetHandle) -> Option<ThreadTurnover> {
-        self.sources.lifecycle.as_ref()?.threads(self.slot(target)?).ok()
     }
 
     /// Takes all that the kernel half has put by, of all targets, and passes its log lines on. To be called several

@@ -210,11 +210,6 @@ impl Source for Allocations {
         Ok((Some(source), feature(state, refused)))
     }
 
-    /// Counts nothing by target.
-    fn clear(&mut self, _: &TargetHandle) -> Result<(), KernelError> {
-        Ok(())
-    }
-
     fn drain(&mut self, targets: &Targets, into: &mut Drained) {
         let pid_of = |slot, tgid| targets.pid_of(slot, tgid);
         // What was freed is read first: then all of it was made before what is read of that.

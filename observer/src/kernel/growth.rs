@@ -19,7 +19,7 @@ use observer_common::growth::{FaultHeader, MAX_FRAMES, MAX_STACK_BYTES, MOVED};
 use super::features::{self, Feature, Refusal, State};
 use super::source::{Drained, Object, Source};
 use super::sys;
-use super::targets::{TargetHandle, Targets};
+use super::targets::Targets;
 use super::windows::{Hooks, Rate, Schedule, Step, Windows};
 use super::{KernelError, KernelOptions, take_map};
 
@@ -183,11 +183,6 @@ impl Source for Growth {
             }
         };
         Ok((source, Feature::of("growth", state, refused)))
-    }
-
-    /// Counts nothing by target.
-    fn clear(&mut self, _: &TargetHandle) -> Result<(), KernelError> {
-        Ok(())
     }
 
     /// To be called several times a second: a burst fills the ring. Adapts the period to the number of samples.

@@ -1,12 +1,12 @@
-//! Exec, exit and fork of targets, and how many of their threads came and went.
+//! Exec, exit and fork of targets.
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
-use observer_common::lifecycle::{EXEC, EXIT, Event, FORK, ThreadCounters};
+use aya::maps::{MapData, RingBuf};
+use observer_common::lifecycle::{EXEC, EXIT, Event, FORK};
 
 use super::features::{self, Feature, State};
 use super::source::{Drained, Object, Source};
-use super::targets::{TargetHandle, Targets};
-use super::{KernelError, KernelOptions, clear, take_map};
+use super::targets::Targets;
+use super::{KernelError, KernelOptions, take_map};
 
 const PROCESS: &str = "tp_btf/sched_process_*";
 
@@ -33,24 +33,8 @@ pub struct LifecycleEvent {
     pub change: Change,
 }
 
-/// Threads of a target that came and went since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadTurnover {
-    pub created: u64,
-    pub exited: u64,
-}
-
 pub(super) struct Lifecycle {
     events: RingBuf<MapData>,
-    threads: PerCpuArray<MapData, ThreadCounters>,
-}
-
-impl Lifecycle {
-    pub(super) fn threads(&self, slot: u32) -> Result<ThreadTurnover, MapError> {
-        Ok(self.threads.get(&slot, 0)?.iter().fold(ThreadTurnover::default(), |sum, counters| {
-            ThreadTurnover { created: sum.created + counters.created, exited: sum.exited + counters.exited }
-        }))
-    }
 }
 
 impl Source for Lifecycle {
@@ -66,16 +50,9 @@ impl Source for Lifecycle {
                 return Ok((None, Feature::of("lifecycle", state, vec![features::refusal(PROCESS, &error)])));
             }
         }
-        let source = Self {
-            events: take_map(from.ebpf, "EVENTS", RingBuf::try_from)?,
-            threads: take_map(from.ebpf, "THREADS", PerCpuArray::try_from)?,
-        };
+        let source = Self { events: take_map(from.ebpf, "EVENTS", RingBuf::try_from)? };
         let state = State::On { hook: PROCESS, cost: "a test at each start and end of a thread" };
         Ok((Some(source), Feature::of("lifecycle", state, Vec::new())))
-    }
-
-    fn clear(&mut self, target: &TargetHandle) -> Result<(), KernelError> {
-        clear(&mut self.threads, target.slot(), ThreadCounters::default())
     }
 
     fn drain(&mut self, targets: &Targets, into: &mut Drained) {

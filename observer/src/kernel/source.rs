@@ -35,7 +35,9 @@ pub(super) trait Source {
         Self: Sized;
 
     /// Sets what it keeps of a target's slot to nothing. The programs do not see the target yet.
-    fn clear(&mut self, target: &TargetHandle) -> Result<(), KernelError>;
+    fn clear(&mut self, _target: &TargetHandle) -> Result<(), KernelError> {
+        Ok(())
+    }
 
     /// Takes what the programs have put by.
     fn drain(&mut self, _targets: &Targets, _into: &mut Drained) {}

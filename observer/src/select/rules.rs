@@ -161,11 +161,6 @@ impl Rule {
         Some(true)
     }
 
-    /// By pid a process can be waited for, but not followed over a restart.
-    pub fn is_pid(&self) -> bool {
-        self.conditions.iter().any(|condition| matches!(condition, Condition::Pid(_)))
-    }
-
     /// Whether it cannot be answered without the list of pods.
     pub fn needs_pods(&self) -> bool {
         use Condition::{Namespace, Pod, PodLabels};

@@ -157,11 +157,6 @@ impl Server {
             tracing::error!("the web server panicked");
         }
     }
-
-    /// It should not, while observer runs.
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
 }
 
 /// Answers until `stop` says so, then ends what is under way in bounded time.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 
 const THREADS: usize = 10_000;
 const ROUNDS: usize = 9;
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     ensure!(line.starts_with("ready"), "the target did not start its threads");
 
     let mut kernel =
-        Kernel::load(&KernelOptions { waits: false, growth: false, ..KernelOptions::default() })?;
+        Probes::load(&KernelOptions { waits: false, growth: false, ..KernelOptions::default() })?;
     let target = kernel.add_target(sleepers.0.id())?;
     for _ in 0..ROUNDS {
         let begun = cpu_milliseconds()?;

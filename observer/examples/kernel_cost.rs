@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use observer::kernel::features::State;
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 7;
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
         eprintln!("round {} of {rounds}", round + 1);
         for (row, (_, options)) in configurations.iter().enumerate() {
             let before = loops.iter_mut().map(Loop::run).collect::<Result<Vec<_>>>()?;
-            let mut kernel = Kernel::load(options)?;
+            let mut kernel = Probes::load(options)?;
             // Somebody is a target all the time.
             kernel.add_target(std::process::id())?;
             let mut with = Vec::new();
@@ -134,7 +134,7 @@ fn main() -> Result<()> {
     for (_, options) in
         configurations.iter().filter(|(name, _)| name.contains("default") || name.contains("exact"))
     {
-        let mut kernel = Kernel::load(options)?;
+        let mut kernel = Probes::load(options)?;
         for one in &mut loops {
             let start = runs();
             let target = kernel.add_target(one.child.id())?;

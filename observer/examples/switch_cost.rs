@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use observer::kernel::floor::Floor;
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 21;
@@ -75,7 +75,7 @@ fn scene(binary: &Path, targets: usize, threads: usize, rounds: usize) -> Result
 
 /// What is measured while it is a target among others and the share of waits that are timed has settled.
 fn observed(game: &mut Game, others: &[Game], measured: impl Fn(&mut Game) -> Result<f64>) -> Result<f64> {
-    let mut kernel = Kernel::load(&KernelOptions::default())?;
+    let mut kernel = Probes::load(&KernelOptions::default())?;
     for process in others.iter().chain([&*game]) {
         kernel.add_target(process.child.id())?;
     }

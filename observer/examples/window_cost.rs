@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use observer::kernel::{Hooks, Kernel, KernelOptions, Windows};
+use observer::kernel::{Hooks, KernelOptions, Probes, Windows};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 5;
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
 /// Seconds a run for so long, beside hooks that have come to windows.
 fn with_windows(one: &mut Loop, target: bool, time: Duration) -> Result<f64> {
     let options = KernelOptions { hooks: Hooks::Windows(Windows::default()), ..KernelOptions::default() };
-    let mut kernel = Kernel::load(&options)?;
+    let mut kernel = Probes::load(&options)?;
     // Somebody is a target all the time.
     kernel.add_target(std::process::id())?;
     if target {

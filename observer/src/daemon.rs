@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::board::Board;
 use crate::config::{self, Config};
-use crate::kernel::{Hooks, KernelOptions, SharedKernel, Windows, heap};
+use crate::kernel::{Hooks, KernelOptions, SharedProbes, Windows, heap};
 use crate::observe::{KernelSource, check, degrade, own_memory};
 use crate::select::pods::Pods;
 use crate::select::scan::Discovery;
@@ -394,7 +394,7 @@ fn load_kernel(config: &Config) -> KernelSource {
         hooks,
         ..KernelOptions::default()
     };
-    let loaded = SharedKernel::load(&options).map_err(|error| degrade::kernel(&error));
+    let loaded = SharedProbes::load(&options).map_err(|error| degrade::kernel(&error));
     if let Err(degraded) = &loaded {
         tracing::warn!("{} ({})", degraded.reason, degraded.remedy);
     }

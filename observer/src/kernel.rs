@@ -1,7 +1,7 @@
 //! The kernel half, from user space: loads the eBPF object once for one or many targets and drains it.
 //!
 //! One module a source, named as in `observer-ebpf`. What this kernel does not permit is left out with a
-//! reason ([`Features`]), not an error; [`Kernel::load`] fails only when no program can run at all.
+//! reason ([`Features`]), not an error; [`Probes::load`] fails only when no program can run at all.
 
 pub mod allocations;
 pub mod btf;
@@ -36,7 +36,7 @@ pub use census::{Census, ThreadRecord};
 pub use features::Features;
 pub use growth::{Fault, Moved};
 pub use lifecycle::{Change, LifecycleEvent};
-pub use shared::{Seat, SharedKernel};
+pub use shared::{SharedProbes, TargetRegistration};
 pub use source::Drained;
 pub use targets::TargetHandle;
 pub use windows::{Hooks, Windows};
@@ -113,7 +113,7 @@ pub enum KernelError {
 }
 
 /// The loaded eBPF object. Dropping it detaches everything.
-pub struct Kernel {
+pub struct Probes {
     census: census::CensusProgram,
     targets: targets::Targets,
     sources: source::Sources,
@@ -137,7 +137,7 @@ pub fn built() -> Result<(), &'static str> {
     OBJECT.map(drop)
 }
 
-impl Kernel {
+impl Probes {
     /// Loads the programs and attaches them. Takes about 0.2 s, most of it parsing the kernel's BTF.
     pub fn load(options: &KernelOptions) -> Result<Self, KernelError> {
         let loaded = Self::load_object(options);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::sampler::Inbox;
 use crate::board::Board;
-use crate::kernel::{Fault, SharedKernel};
+use crate::kernel::{Fault, SharedProbes};
 use crate::sample::Losses;
 
 const EVERY: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub fn start(kernel: Arc<SharedKernel>, routes: Arc<Routes>, board: Arc<Board>) -> std::io::Result<Self> {
+    pub fn start(kernel: Arc<SharedProbes>, routes: Arc<Routes>, board: Arc<Board>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("drain".to_owned()).spawn(move || {
@@ -67,7 +67,7 @@ impl Drain {
 }
 
 /// One round; what was lost.
-fn drain(kernel: &SharedKernel, routes: &Routes) -> Losses {
+fn drain(kernel: &SharedProbes, routes: &Routes) -> Losses {
     let drained = kernel.drain();
     let mut losses = drained.losses;
     let mut by_target: HashMap<u32, Vec<Fault>> = HashMap::new();

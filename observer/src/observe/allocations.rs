@@ -1,6 +1,6 @@
 //! Tracking the allocations of one target: finds its allocator, has the kernel put breakpoints there, keeps count.
 
-use crate::kernel::{Allocation, Seat};
+use crate::kernel::{Allocation, TargetRegistration};
 use crate::memory::allocations::{AllocationReader, Made, provider};
 use crate::process::code::OwnAllocator;
 use crate::process::maps;
@@ -33,24 +33,24 @@ impl Allocating {
     }
 
     /// Takes what was drained.
-    pub fn take(&mut self, seat: &Seat) {
+    pub fn take(&mut self, registration: &TargetRegistration) {
         if let Some(tracked) = &mut self.tracked {
-            tracked.take(seat);
+            tracked.take(registration);
         }
     }
 
-    pub fn sample_into(&mut self, seat: &Seat, sample: &mut Sample) {
+    pub fn sample_into(&mut self, registration: &TargetRegistration, sample: &mut Sample) {
         if let Some(wanted) = self.wanted.take() {
-            self.begin(seat, wanted);
+            self.begin(registration, wanted);
         }
         sample.degraded.extend(self.refused.clone());
         if let Some(tracked) = &mut self.tracked {
-            tracked.sample_into(seat, sample);
+            tracked.sample_into(registration, sample);
         }
     }
 
-    fn begin(&mut self, seat: &Seat, mut wanted: Wanted) {
-        match Tracked::probe(wanted.pid, wanted.own, seat) {
+    fn begin(&mut self, registration: &TargetRegistration, mut wanted: Wanted) {
+        match Tracked::probe(wanted.pid, wanted.own, registration) {
             Ok(allocators) => {
                 self.refused = None;
                 self.tracked = Some(Tracked::new(wanted.pid, wanted.own, allocators, wanted.symbols));
@@ -72,9 +72,13 @@ struct Tracked {
 }
 
 impl Tracked {
-    /// From here on the target's allocator has breakpoints, until the seat is given up.
-    fn probe(pid: u32, own: Option<OwnAllocator>, seat: &Seat) -> Result<Vec<String>, Degraded> {
-        if seat.allocation_sampling().is_none() {
+    /// From here on the target's allocator has breakpoints, until the registration is dropped.
+    fn probe(
+        pid: u32,
+        own: Option<OwnAllocator>,
+        registration: &TargetRegistration,
+    ) -> Result<Vec<String>, Degraded> {
+        if registration.allocation_sampling().is_none() {
             return Err(degraded(
                 "this kernel offers no way to sample allocations".to_owned(),
                 "needs Linux 6.6 with CONFIG_UPROBES, CAP_BPF and CAP_PERFMON; `observer doctor` says what was refused",
@@ -100,7 +104,8 @@ impl Tracked {
         }
         let mut allocators = Vec::new();
         for provider in &providers {
-            seat.track_allocations(&provider.module.path(), &provider.functions)
+            registration
+                .track_allocations(&provider.module.path(), &provider.functions)
                 .map_err(|error| degraded(error.to_string(), "`observer doctor` says what is missing"))?;
             allocators.push(provider.module.name.clone());
         }
@@ -132,8 +137,8 @@ impl Tracked {
         }
     }
 
-    fn take(&mut self, seat: &Seat) {
-        for allocation in seat.allocations() {
+    fn take(&mut self, registration: &TargetRegistration) {
+        for allocation in registration.allocations() {
             match allocation {
                 Allocation::Made(made) => self.reader.made(&Made {
                     address: made.address,
@@ -149,11 +154,11 @@ impl Tracked {
         self.reader.settle();
     }
 
-    fn sample_into(&mut self, seat: &Seat, sample: &mut Sample) {
-        self.take(seat);
+    fn sample_into(&mut self, registration: &TargetRegistration, sample: &mut Sample) {
+        self.take(registration);
         let mut found = self.reader.sample(sample.at_seconds);
         found.allocators.clone_from(&self.allocators);
-        if let Some((hook, period)) = seat.allocation_sampling() {
+        if let Some((hook, period)) = registration.allocation_sampling() {
             hook.clone_into(&mut found.hook);
             found.sample_bytes = period;
         }

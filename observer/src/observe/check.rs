@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::format::bytes;
 use crate::kernel::features::{Feature, State as HookState, is_granted_to_others, missing_capabilities};
-use crate::kernel::{Kernel, KernelOptions};
+use crate::kernel::{KernelOptions, Probes};
 use crate::language;
 use crate::process::Target;
 use crate::runtime::Runtimes;
@@ -173,7 +173,7 @@ fn memory_limit() -> Finding {
 /// Loads the object for real, and says of each source which hook was chosen.
 fn ebpf() -> Vec<Finding> {
     let kernel =
-        match Kernel::load(&KernelOptions { allocations: Some(512 << 10), ..KernelOptions::default() }) {
+        match Probes::load(&KernelOptions { allocations: Some(512 << 10), ..KernelOptions::default() }) {
             Ok(kernel) => kernel,
             Err(error) => {
                 let degraded = super::degrade::kernel(&error);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::allocations::Allocating;
 use super::degrade;
 use super::options::{KernelSource, Options};
-use crate::kernel::{Fault, KernelOptions, Seat, SharedKernel, ThreadRecord};
+use crate::kernel::{Fault, KernelOptions, SharedProbes, TargetRegistration, ThreadRecord};
 use crate::memory::growth::{GrowthReader, Seen};
 use crate::memory::mapped::MapsDifference;
 use crate::process::Exited;
@@ -28,9 +28,9 @@ pub struct Native {
     maps: MapsDifference,
     mapped: Mapped,
     next_maps: Instant,
-    seat: Option<Seat>,
+    registration: Option<TargetRegistration>,
     /// The object, where it was loaded for this target alone: then draining it is ours.
-    own: Option<Arc<SharedKernel>>,
+    own: Option<Arc<SharedProbes>>,
     /// What its programs could not keep since the last sample.
     losses: Losses,
     /// What the kernel does not give here, and why.
@@ -47,15 +47,15 @@ impl Native {
         let code = runtimes.code();
         let mut degraded = Vec::new();
         let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
-        let seat = kernel.as_ref().and_then(|kernel| {
+        let registration = kernel.as_ref().and_then(|kernel| {
             degraded.extend_from_slice(kernel.degraded());
             // Where all code keeps frame pointers the kernel walks them; elsewhere, also in what a library brought, the
             // stack itself is needed to unwind it.
             let framed = code.keeps_frame_pointers && !has_libraries(pid);
-            let seat = kernel.seat(pid, options.growth && !framed);
-            seat.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
+            let registration = kernel.register(pid, options.growth && !framed);
+            registration.map_err(|error| degraded.push(degrade::kernel(&error))).ok()
         });
-        let growth = (options.growth && seat.is_some())
+        let growth = (options.growth && registration.is_some())
             .then(|| {
                 GrowthReader::open(
                     pid,
@@ -77,7 +77,7 @@ impl Native {
             maps: MapsDifference::default(),
             mapped: Mapped::default(),
             next_maps: Instant::now(),
-            seat,
+            registration,
             own: kernel.filter(|_| matches!(source, KernelSource::Load)),
             losses: Losses::new(),
             degraded,
@@ -88,14 +88,14 @@ impl Native {
         }
     }
 
-    /// The target is observed by the kernel no longer: another may take its seat.
+    /// The target is observed by the kernel no longer: another may take its place.
     pub fn leave(&mut self) {
-        self.seat = None;
+        self.registration = None;
     }
 
     /// Whether eBPF is loaded, or was tried in vain.
     pub fn uses_kernel(&self) -> bool {
-        self.seat.is_some() || !self.degraded.is_empty()
+        self.registration.is_some() || !self.degraded.is_empty()
     }
 
     /// Takes what the kernel has put by, where nobody else does.
@@ -105,8 +105,8 @@ impl Native {
             lose_all(&mut self.losses, drained.losses);
             self.record(&drained.faults);
         }
-        if let Some(seat) = &self.seat {
-            self.allocations.take(seat);
+        if let Some(registration) = &self.registration {
+            self.allocations.take(registration);
         }
     }
 
@@ -116,10 +116,10 @@ impl Native {
         growth.record(&faults.iter().map(Seen::from).collect::<Vec<_>>());
         if !self.deep
             && growth.wants_deeper_stacks()
-            && let Some(seat) = &self.seat
+            && let Some(registration) = &self.registration
         {
             self.deep = true;
-            if let Err(error) = seat.copy_deep_stacks() {
+            if let Err(error) = registration.copy_deep_stacks() {
                 tracing::debug!(pid = self.pid, %error, "stacks stay cut");
             }
         }
@@ -152,10 +152,10 @@ impl Native {
             Err(error) => sample.degraded.push(degrade::threads(&error)),
         }
         let mut growth = Growth::default();
-        if let Some(seat) = &self.seat {
-            sample.waits = seat.waits();
-            growth.sample_period = seat.sample_period().unwrap_or(0);
-            growth.mapped = seat.mapped().unwrap_or_default();
+        if let Some(registration) = &self.registration {
+            sample.waits = registration.waits();
+            growth.sample_period = registration.sample_period().unwrap_or(0);
+            growth.mapped = registration.mapped().unwrap_or_default();
         }
         lose_all(&mut sample.losses, std::mem::take(&mut self.losses));
         if growth.mapped.source.is_empty() {
@@ -173,8 +173,8 @@ impl Native {
             tell_who_touched(&self.threads, reader, census, &mut sample.groups);
         }
         sample.growth = Some(growth);
-        if let Some(seat) = &self.seat {
-            self.allocations.sample_into(seat, sample);
+        if let Some(registration) = &self.registration {
+            self.allocations.sample_into(registration, sample);
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Native {
 
     /// The threads by the kernel's iterator; `None` where only `/proc` is left.
     fn census(&mut self, sample: &mut Sample) -> Option<Vec<ThreadRecord>> {
-        match self.seat.as_ref()?.census() {
+        match self.registration.as_ref()?.census() {
             Ok(census) => {
                 if census.left_out > 0 {
                     *sample.losses.entry("threads_left_out".to_owned()).or_default() += census.left_out;
@@ -231,7 +231,7 @@ fn tell_who_touched(
 }
 
 /// The object that serves this target, or why none does.
-fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedKernel>, Degraded>> {
+fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedProbes>, Degraded>> {
     match source {
         KernelSource::Off => None,
         KernelSource::Shared(kernel) => Some(kernel.clone()),
@@ -244,7 +244,7 @@ fn kernel(source: &KernelSource, options: &Options) -> Option<Result<Arc<SharedK
                 allocations: options.allocations,
                 ..KernelOptions::default()
             };
-            Some(SharedKernel::load(&wanted).map_err(|error| degrade::kernel(&error)))
+            Some(SharedProbes::load(&wanted).map_err(|error| degrade::kernel(&error)))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::kernel::SharedKernel;
+use crate::kernel::SharedProbes;
 use crate::sample::Degraded;
 
 /// Where the kernel's half comes from.
@@ -13,7 +13,7 @@ pub enum KernelSource {
     /// Loaded for this target alone.
     Load,
     /// Loaded already for many targets, or why it could not be. Whoever loaded it drains it.
-    Shared(Result<Arc<SharedKernel>, Degraded>),
+    Shared(Result<Arc<SharedProbes>, Degraded>),
 }
 
 /// What may be used for a target.

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use observer::kernel::{Kernel, KernelOptions, TargetHandle};
+use observer::kernel::{KernelOptions, Probes, TargetHandle};
 use observer::memory::growth::{GrowthReader, GrowthSites, Seen};
 use observer::memory::usage::ProcessReader;
 use observer::process::code::RuntimeCode;
@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 /// A running `grower`, and what watches it.
 struct Grower {
     program: Program,
-    kernel: Kernel,
+    kernel: Probes,
     _target: TargetHandle,
     growth: GrowthReader,
 }
@@ -43,7 +43,7 @@ impl Grower {
 
     fn watch(program: Program) -> Self {
         let pid = program.pid();
-        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
+        let mut kernel = Probes::load(&KernelOptions::default()).unwrap();
         let target = kernel.add_target(pid).unwrap();
         kernel.copy_stacks(&target, true).unwrap();
         let growth = GrowthReader::open(

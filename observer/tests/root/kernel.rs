@@ -12,7 +12,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 
 /// Where a test that runs again as somebody else finds the programs built.
 const PROGRAMS: &str = "OBSERVER_TEST_PROGRAMS";
@@ -79,8 +79,8 @@ impl Drop for Target {
     }
 }
 
-fn load(options: &KernelOptions) -> Kernel {
-    Kernel::load(options).unwrap_or_else(|error| panic!("{error} (ring two runs as root)"))
+fn load(options: &KernelOptions) -> Probes {
+    Probes::load(options).unwrap_or_else(|error| panic!("{error} (ring two runs as root)"))
 }
 
 fn ready(target: &mut Target) -> u64 {

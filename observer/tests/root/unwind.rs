@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 use observer::process::maps;
 use observer::threads::procfs;
 use observer::unwind::dwarf::CallFrames;
@@ -60,7 +60,7 @@ impl Target {
                 })
                 .collect();
         }
-        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
+        let mut kernel = Probes::load(&KernelOptions::default()).unwrap();
         let handle = kernel.add_target(self.pid()).unwrap();
         let census = kernel.census(&handle).unwrap();
         let sleeping =

@@ -311,7 +311,7 @@ fn every_test_runs_in_its_ring() {
 
 #[test]
 fn the_look_itself_sees() {
-    assert_eq!(imports("use crate::{kernel::Kernel, sample::Sample};"), ["kernel", "sample"]);
+    assert_eq!(imports("use crate::{kernel::Probes, sample::Sample};"), ["kernel", "sample"]);
     assert_eq!(imports("    crate::tell::report(x)"), ["tell"]);
     assert!(mentions("unsafe { x }", "unsafe"));
     assert!(!mentions("#![deny(unsafe_op_in_unsafe_fn)]", "unsafe"));

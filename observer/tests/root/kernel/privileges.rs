@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use observer::kernel::{Kernel, KernelOptions};
+use observer::kernel::{KernelOptions, Probes};
 
 use super::{PROGRAMS, Target, build, load, ready};
 
@@ -79,7 +79,7 @@ fn without_capabilities_the_error_names_them() {
 #[ignore = "needs root"]
 fn is_refused() {
     if std::env::var_os(PROGRAMS).is_some() {
-        let error = Kernel::load(&KernelOptions::default()).err().expect("refused").to_string();
+        let error = Probes::load(&KernelOptions::default()).err().expect("refused").to_string();
         assert!(error.contains("CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }

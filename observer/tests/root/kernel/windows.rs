@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use observer::kernel::{Hooks, Kernel, KernelOptions, TargetHandle, Windows};
+use observer::kernel::{Hooks, KernelOptions, Probes, TargetHandle, Windows};
 use observer::sample::Waits;
 
 use super::{Target, load, ready};
@@ -58,7 +58,7 @@ fn windows_count_short_and_long_waits_alike() {
             (target, handle)
         })
         .collect();
-    let drain_for = |kernel: &mut Kernel, seconds| {
+    let drain_for = |kernel: &mut Probes, seconds| {
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
             kernel.drain();

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use observer::kernel::{Kernel, KernelOptions, TargetHandle, ThreadRecord};
+use observer::kernel::{KernelOptions, Probes, TargetHandle, ThreadRecord};
 
 /// As users build theirs: without frame pointers, with symbols.
 pub const USUAL: [&str; 3] = ["-O2", "-fomit-frame-pointer", "-pthread"];
@@ -71,13 +71,13 @@ impl Drop for Program {
 
 /// The kernel's census of a target.
 pub struct Census {
-    kernel: Kernel,
+    kernel: Probes,
     handle: TargetHandle,
 }
 
 impl Census {
     pub fn of(pid: u32) -> Self {
-        let mut kernel = Kernel::load(&KernelOptions::default()).unwrap();
+        let mut kernel = Probes::load(&KernelOptions::default()).unwrap();
         let handle = kernel.add_target(pid).unwrap();
         Self { kernel, handle }
     }

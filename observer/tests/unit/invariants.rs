@@ -137,10 +137,12 @@ const RUNTIMES: [&str; 16] = [
 const LIBRARIES: [&str; 4] = ["tokio::", "tokio_rustls", "TokioIo", "TokioTimer"];
 
 /// Rooms that treat all runtimes alike.
-const FOR_ALL_RUNTIMES: [&str; 6] = ["diagnose", "timeline", "tell", "board", "format", "command"];
+const FOR_ALL_RUNTIMES: [&str; 8] =
+    ["observe", "threads", "diagnose", "timeline", "tell", "board", "format", "command"];
 
 /// Files that may name one all the same, and why.
-const NAME_A_RUNTIME: [(&str, &str); 2] = [
+const NAME_A_RUNTIME: [(&str, &str); 3] = [
+    ("threads/naming.rs", "functions of other people's libraries that threads wait in"),
     ("tell/metrics/families.rs", "names of metrics are fixed, and their help says what they count"),
     ("tell/alert/example.rs", "an example is about something"),
 ];

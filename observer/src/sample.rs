@@ -7,7 +7,9 @@ mod frame;
 mod group;
 pub mod group_id;
 mod memory;
+mod names;
 mod target;
+mod wait;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +19,11 @@ use serde::{Deserialize, Serialize};
 pub use deadlock::{Deadlock, DeadlockedThread};
 pub use frame::{Frame, Place};
 pub use group::{Group, GroupId, GroupKind, Holder, Retained, StackEnd, ThreadName, WaitsOn};
-pub use memory::{AllocationSite, Allocations, Growth, GrowthSite, HeapUsage, Mapped, Memory};
+pub use memory::{
+    AllocationSite, Allocations, Growth, GrowthSite, HeapUsage, Mapped, MappedCall, MappedSource, Memory, Via,
+};
 pub use target::{Container, Runtime, TargetInfo};
+pub use wait::{GroupState, HolderState, ObjectKind, WaitReason};
 
 /// What was lost or left out since the last sample, by name: `torn_reads`, `ring_full`, `stacks_truncated`, ...
 pub type Losses = BTreeMap<String, u64>;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::site;
-use crate::sample::GrowthSite;
+use crate::sample::{GrowthSite, Via};
 
 /// What keeps growing before what grew once; of recordings that do not tell, the largest first.
 pub fn ranked(sites: &[GrowthSite]) -> Vec<GrowthSite> {
@@ -21,7 +21,7 @@ pub fn ranked(sites: &[GrowthSite]) -> Vec<GrowthSite> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leader {
     pub function: String,
-    pub via: String,
+    pub via: Via,
     /// Of the growth.
     pub share: f64,
 }
@@ -30,7 +30,7 @@ pub struct Leader {
 pub fn leader(sites: &[GrowthSite], slope: f64) -> Option<Leader> {
     let rates_known = sites.iter().any(|site| rate(site) > 0.0);
     let weight = |site: &GrowthSite| if rates_known { rate(site) } else { site.bytes as f64 };
-    let mut sums: BTreeMap<(String, &str), f64> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, &Via), f64> = BTreeMap::new();
     for site in sites {
         *sums.entry((function(site), &site.via)).or_default() += weight(site);
     }
@@ -41,7 +41,7 @@ pub fn leader(sites: &[GrowthSite], slope: f64) -> Option<Leader> {
     let share = most / whole;
     (share.is_finite() && share > 0.0 && !function.is_empty()).then(|| Leader {
         function,
-        via: via.to_owned(),
+        via: via.clone(),
         share: share.min(1.0),
     })
 }

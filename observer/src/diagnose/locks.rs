@@ -5,7 +5,7 @@
 
 use super::site;
 use crate::format::{count, counted};
-use crate::sample::{Deadlock, DeadlockedThread, Holder, Sample};
+use crate::sample::{Deadlock, DeadlockedThread, Holder, HolderState, ObjectKind, Sample};
 
 /// Threads of a circle that its sentence tells of.
 const TOLD: usize = 3;
@@ -47,12 +47,12 @@ fn holder(holder: &Holder) -> String {
     let at = site::place_of_thread(&holder.frames)
         .map(|place| format!(" at {}", site::words(&place)))
         .unwrap_or_default();
-    match (holder.state.as_str(), &holder.waits_in) {
-        ("running", _) if at.is_empty() => format!("{who}, which is running"),
-        ("running", _) => format!("{who}, which is running, lately{at}"),
-        ("stopped", _) => format!("{who}, which is stopped{at}"),
-        ("ended", _) => format!("{who}, which has ended and not given it back"),
-        ("elsewhere", _) => match holder.process {
+    match (&holder.state, &holder.waits_in) {
+        (HolderState::Running, _) if at.is_empty() => format!("{who}, which is running"),
+        (HolderState::Running, _) => format!("{who}, which is running, lately{at}"),
+        (HolderState::Stopped, _) => format!("{who}, which is stopped{at}"),
+        (HolderState::Ended, _) => format!("{who}, which has ended and not given it back"),
+        (HolderState::Elsewhere, _) => match holder.process {
             Some(process) => format!("{who} of process {process}, which is not observed"),
             None => format!(
                 "{who}, which is no thread of this process: it has ended, or had the lock when the process was forked"
@@ -95,8 +95,8 @@ fn deadlock_sentence(deadlock: &Deadlock) -> String {
                 let back = one.held_by == first.tid;
                 let name =
                     threads.iter().find(|other| other.tid == one.held_by && !back).map_or("", |o| &o.name);
-                words.push_str(&match one.waits_for.as_str() {
-                    "thread" => format!("the end of {}", thread(one.held_by, name)),
+                words.push_str(&match one.waits_for {
+                    ObjectKind::Thread => format!("the end of {}", thread(one.held_by, name)),
                     _ => format!("{} of {}", thing(one), thread(one.held_by, name)),
                 });
             }
@@ -160,8 +160,8 @@ mod tests {
         let holder = |state: &str, waits_in: Option<&str>, waits_for| Holder {
             tid: 4243,
             name: "flusher".to_owned(),
-            state: state.to_owned(),
-            waits_in: waits_in.map(str::to_owned),
+            state: state.into(),
+            waits_in: waits_in.map(Into::into),
             waits_for,
             frames: frames("flush_log", 88),
             ..Holder::default()
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(owner(holder), format!("thread 4243 (flusher), which {words}"));
         }
-        let elsewhere = Holder { tid: 9, state: "elsewhere".to_owned(), ..Holder::default() };
+        let elsewhere = Holder { tid: 9, state: HolderState::Elsewhere, ..Holder::default() };
         assert!(
             owner(elsewhere.clone())
                 .starts_with("thread 9, which is no thread of this process: it has ended")
@@ -191,7 +191,7 @@ mod tests {
         let threads = circle.iter().zip(next).map(|((tid, waits_for), (held_by, _))| DeadlockedThread {
             tid: *tid,
             name: format!("n{tid}"),
-            waits_for: (*waits_for).to_owned(),
+            waits_for: (*waits_for).into(),
             address: 0x1000 + u64::from(*tid),
             held_by: *held_by,
             frames: frames(&format!("take_{tid}"), *tid),

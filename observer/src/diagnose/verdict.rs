@@ -339,7 +339,7 @@ fn article(kind: &str) -> String {
 }
 
 fn reason(group: &Group) -> &str {
-    if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason }
+    group.reason()
 }
 
 /// `9,214 goroutines blocked in chan send at checkout.(*Quoter).fetch quote.go:41`.

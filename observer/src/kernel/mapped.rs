@@ -12,7 +12,7 @@ use super::source::{Object, Source};
 use super::targets::TargetHandle;
 use super::{KernelError, KernelOptions, clear, take_map};
 use crate::process::maps;
-use crate::sample::Mapped;
+use crate::sample::{Mapped, MappedCall, MappedSource};
 
 const FEXIT: &str = "fexit on syscall entry functions";
 const SYSCALL_TRACEPOINTS: &str = "syscalls:sys_exit_* tracepoints";
@@ -36,15 +36,12 @@ impl MappedCalls {
                 unmapped[call] = unmapped[call].wrapping_add(counters.unmapped[call]);
             }
         }
-        let by_name = |bytes: [u64; CALLS]| -> BTreeMap<String, u64> {
+        let by_name = |bytes: [u64; CALLS]| -> BTreeMap<MappedCall, u64> {
             let calls = Call::ALL.into_iter().zip(bytes);
-            calls
-                .filter(|&(_, bytes)| bytes != 0)
-                .map(|(call, bytes)| (call.name().to_owned(), bytes))
-                .collect()
+            calls.filter(|&(_, bytes)| bytes != 0).map(|(call, bytes)| (call.name().into(), bytes)).collect()
         };
         Ok(Mapped {
-            source: "exact".into(),
+            source: MappedSource::Exact,
             mapped_bytes: by_name(mapped),
             unmapped_bytes: by_name(unmapped),
         })

@@ -1,7 +1,8 @@
 //! Go: what the runtime calls waits, its standard library, and the parts of its names.
 
 use super::interface::{Language, Origin, Scope, Wait};
-use crate::sample::Frame;
+use crate::sample::WaitReason as Reason;
+use crate::sample::{Frame, GroupState, WaitReason};
 
 /// Top-level directories of Go's standard library.
 const STANDARD: [&str; 46] = [
@@ -68,63 +69,70 @@ impl Language for Go {
         frame.file.as_deref().is_some_and(|file| file.ends_with(".go") || file.ends_with(".s"))
     }
 
-    fn wait(&self, state: &str, reason: &str) -> Wait {
+    fn wait(&self, state: &GroupState, reason: &WaitReason) -> Wait {
         match state {
-            "running" | "runnable" | "preempted" => return Wait::Runs,
-            "leaked" => return Wait::Hard,
-            "syscall" => return Wait::Peer,
+            GroupState::Running | GroupState::Runnable | GroupState::Preempted => return Wait::Runs,
+            GroupState::Leaked => return Wait::Hard,
+            GroupState::Syscall => return Wait::Peer,
             _ => {}
         }
-        if reason.contains("nil chan") || reason.contains("no cases") {
-            return Wait::Hard;
-        }
         match reason {
-            "chan send"
-            | "semacquire"
-            | "sync.Mutex.Lock"
-            | "sync.RWMutex.RLock"
-            | "sync.RWMutex.Lock"
-            | "sync.WaitGroup.Wait" => Wait::Hard,
-            "IO wait" | "sleep" => Wait::Peer,
+            Reason::ChanSend
+            | Reason::ChanSendNil
+            | Reason::ChanReceiveNil
+            | Reason::SelectNoCases
+            | Reason::Semacquire
+            | Reason::GoMutexLock
+            | Reason::GoRwMutexRLock
+            | Reason::GoRwMutexLock
+            | Reason::GoWaitGroupWait => Wait::Hard,
+            Reason::IoWait | Reason::Sleep => Wait::Peer,
             _ => Wait::Soft,
         }
     }
 
-    fn severity(&self, wait: Wait, reason: &str) -> u8 {
+    fn severity(&self, wait: Wait, reason: &WaitReason) -> u8 {
         match (wait, reason) {
-            (Wait::Hard, "sync.WaitGroup.Wait" | "semacquire") => 1,
+            (Wait::Hard, Reason::GoWaitGroupWait | Reason::Semacquire) => 1,
             (Wait::Hard, _) => 0,
-            (Wait::Soft, "sync.Cond.Wait") => 1,
+            (Wait::Soft, Reason::GoCondWait) => 1,
             (Wait::Soft, _) => 2,
             (Wait::Peer, _) => 3,
             (Wait::Runs, _) => 4,
         }
     }
 
-    fn sleeps(&self, reason: &str) -> bool {
-        reason.starts_with("sleep")
+    fn sleeps(&self, reason: &WaitReason) -> bool {
+        *reason == Reason::Sleep
     }
 
     fn takes_turns(&self, wait: Wait) -> bool {
         wait == Wait::Soft
     }
 
-    fn is_lock(&self, reason: &str) -> bool {
-        reason.contains("Mutex")
+    fn is_lock(&self, reason: &WaitReason) -> bool {
+        matches!(reason, Reason::GoMutexLock | Reason::GoRwMutexRLock | Reason::GoRwMutexLock)
     }
 
-    fn is_connection(&self, reason: &str) -> bool {
-        reason == "IO wait"
+    fn is_connection(&self, reason: &WaitReason) -> bool {
+        *reason == Reason::IoWait
     }
 
-    fn waits_for_started(&self, reason: &str) -> bool {
-        matches!(reason, "semacquire" | "sync.WaitGroup.Wait" | "chan receive" | "select" | "sync.Cond.Wait")
+    fn waits_for_started(&self, reason: &WaitReason) -> bool {
+        matches!(
+            reason,
+            Reason::Semacquire
+                | Reason::GoWaitGroupWait
+                | Reason::ChanReceive
+                | Reason::Select
+                | Reason::GoCondWait
+        )
     }
 
-    fn why_patience(&self, reason: &str) -> &'static str {
+    fn why_patience(&self, reason: &WaitReason) -> &'static str {
         match reason {
-            _ if self.sleeps(reason) => "each wakes by itself",
-            _ if self.is_connection(reason) => "each waits for a peer that may still speak",
+            Reason::Sleep => "each wakes by itself",
+            Reason::IoWait => "each waits for a peer that may still speak",
             _ => "they rest as their connections or their work do",
         }
     }
@@ -246,13 +254,15 @@ mod tests {
 
     #[test]
     fn a_peer_is_given_time_and_a_lost_receiver_is_not() {
-        assert_eq!(Go.wait("waiting", "chan send"), Wait::Hard);
-        assert_eq!(Go.wait("waiting", "chan receive (nil chan)"), Wait::Hard);
-        assert_eq!(Go.wait("leaked", "select"), Wait::Hard);
-        assert_eq!(Go.wait("waiting", "select"), Wait::Soft);
-        assert_eq!(Go.wait("waiting", "IO wait"), Wait::Peer);
-        assert_eq!(Go.wait("syscall", ""), Wait::Peer);
-        assert_eq!(Go.wait("runnable", "chan send"), Wait::Runs);
-        assert_eq!(Go.why_patience("chan receive"), "they rest as their connections or their work do");
+        let waiting = |reason: &str| Go.wait(&GroupState::Waiting, &reason.into());
+        assert_eq!(waiting("chan send"), Wait::Hard);
+        assert_eq!(waiting("chan receive (nil chan)"), Wait::Hard);
+        assert_eq!(waiting("select"), Wait::Soft);
+        assert_eq!(waiting("what a newer runtime calls it"), Wait::Soft);
+        assert_eq!(waiting("IO wait"), Wait::Peer);
+        assert_eq!(Go.wait(&GroupState::Leaked, &Reason::Select), Wait::Hard);
+        assert_eq!(Go.wait(&GroupState::Syscall, &Reason::None), Wait::Peer);
+        assert_eq!(Go.wait(&GroupState::Runnable, &Reason::ChanSend), Wait::Runs);
+        assert_eq!(Go.why_patience(&Reason::Select), "they rest as their connections or their work do");
     }
 }

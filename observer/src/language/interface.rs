@@ -2,7 +2,7 @@
 //!
 //! Pure. A language never fails: what it does not know it judges as the most harmless that it may be.
 
-use crate::sample::Frame;
+use crate::sample::{Frame, GroupState, WaitReason};
 
 /// What members of a group wait for, as far as it matters how long to watch them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,29 +53,29 @@ pub trait Language: Sync {
     fn wrote(&self, frame: &Frame) -> bool;
 
     /// How members in `state`, which wait for `reason`, are to be watched.
-    fn wait(&self, state: &str, reason: &str) -> Wait;
+    fn wait(&self, state: &GroupState, reason: &WaitReason) -> Wait;
 
     /// How directly what a group waits for says that somebody is missing: less is more. `wait` is that of its state
     /// and reason.
-    fn severity(&self, wait: Wait, reason: &str) -> u8;
+    fn severity(&self, wait: Wait, reason: &WaitReason) -> u8;
 
     /// The wait ends by itself.
-    fn sleeps(&self, reason: &str) -> bool;
+    fn sleeps(&self, reason: &WaitReason) -> bool;
 
     /// Members that run and wait again, all on one object, may be workers that take turns.
     fn takes_turns(&self, wait: Wait) -> bool;
 
     /// A lock whose type's methods are one piece of code.
-    fn is_lock(&self, reason: &str) -> bool;
+    fn is_lock(&self, reason: &WaitReason) -> bool;
 
     /// Whoever is connected may still speak.
-    fn is_connection(&self, reason: &str) -> bool;
+    fn is_connection(&self, reason: &WaitReason) -> bool;
 
     /// A wait that the end of what the member itself started can end.
-    fn waits_for_started(&self, reason: &str) -> bool;
+    fn waits_for_started(&self, reason: &WaitReason) -> bool;
 
     /// Why a group that only grows may still be healthy.
-    fn why_patience(&self, reason: &str) -> &'static str;
+    fn why_patience(&self, reason: &WaitReason) -> &'static str;
 
     fn origin(&self, frame: &Frame) -> Origin;
 

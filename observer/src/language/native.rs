@@ -7,40 +7,9 @@ mod names;
 pub mod source;
 
 use super::interface::{Language, Origin, Scope, Wait};
-use crate::sample::Frame;
+use crate::sample::WaitReason as Reason;
+use crate::sample::{Frame, GroupState, WaitReason};
 use names::plain;
-
-/// Whoever speaks at the other end, or the clock, can end these calls.
-const PEERS: [&str; 17] = [
-    "read",
-    "write",
-    "recv",
-    "send",
-    "accept",
-    "connect",
-    "poll",
-    "select",
-    "epoll_wait",
-    "io_getevents",
-    "io_uring_enter",
-    "wait4",
-    "vfork",
-    "open",
-    "fsync",
-    "system call",
-    "wait taken up again",
-];
-
-/// Somebody has the lock, or is expected to end.
-const HARD: [&str; 7] = [
-    "mutex lock",
-    "rwlock read lock",
-    "rwlock write lock",
-    "monitor enter",
-    "futex lock pi",
-    "once wait",
-    "thread join",
-];
 
 /// Libraries every native program waits in.
 const LIBC: [&str; 8] =
@@ -111,29 +80,38 @@ impl Language for Native {
         true
     }
 
-    fn wait(&self, state: &str, reason: &str) -> Wait {
+    fn wait(&self, state: &GroupState, reason: &WaitReason) -> Wait {
+        if matches!(state, GroupState::Running | GroupState::Runnable | GroupState::Preempted) {
+            return Wait::Runs;
+        }
         match reason {
-            _ if matches!(state, "running" | "runnable" | "preempted") => Wait::Runs,
-            _ if HARD.contains(&reason) => Wait::Hard,
-            // What is left waits for another of the program's threads or for its kin: signals, locks of files, queues.
-            _ if PEERS.contains(&reason) || self.sleeps(reason) => Wait::Peer,
+            // Somebody has the lock, or is expected to end.
+            Reason::MutexLock
+            | Reason::RwlockReadLock
+            | Reason::RwlockWriteLock
+            | Reason::MonitorEnter
+            | Reason::FutexLockPi
+            | Reason::OnceWait
+            | Reason::ThreadJoin => Wait::Hard,
+            _ if speaks(reason) || self.sleeps(reason) => Wait::Peer,
+            // Another of the program's threads or of its kin, also by signals, locks of files and queues.
             _ => Wait::Soft,
         }
     }
 
-    fn severity(&self, wait: Wait, reason: &str) -> u8 {
+    fn severity(&self, wait: Wait, reason: &WaitReason) -> u8 {
         match (wait, reason) {
-            (Wait::Hard, "thread join") => 1,
+            (Wait::Hard, Reason::ThreadJoin) => 1,
             (Wait::Hard, _) => 0,
-            (Wait::Soft, "condition wait" | "barrier wait") => 1,
+            (Wait::Soft, Reason::ConditionWait | Reason::BarrierWait) => 1,
             (Wait::Soft, _) => 2,
             (Wait::Peer, _) => 3,
             (Wait::Runs, _) => 4,
         }
     }
 
-    fn sleeps(&self, reason: &str) -> bool {
-        reason == "nanosleep" || reason.starts_with("sleep")
+    fn sleeps(&self, reason: &WaitReason) -> bool {
+        matches!(reason, Reason::Nanosleep | Reason::Sleep | Reason::Sleeping)
     }
 
     /// Whoever waits for a lock may be a worker as well.
@@ -141,28 +119,32 @@ impl Language for Native {
         true
     }
 
-    fn is_lock(&self, reason: &str) -> bool {
+    fn is_lock(&self, reason: &WaitReason) -> bool {
         matches!(
             reason,
-            "mutex lock" | "rwlock read lock" | "rwlock write lock" | "monitor enter" | "futex lock pi"
+            Reason::MutexLock
+                | Reason::RwlockReadLock
+                | Reason::RwlockWriteLock
+                | Reason::MonitorEnter
+                | Reason::FutexLockPi
         )
     }
 
-    fn is_connection(&self, reason: &str) -> bool {
-        reason == "recv"
+    fn is_connection(&self, reason: &WaitReason) -> bool {
+        *reason == Reason::Recv
     }
 
     /// Nothing tells who started a thread.
-    fn waits_for_started(&self, _: &str) -> bool {
+    fn waits_for_started(&self, _: &WaitReason) -> bool {
         false
     }
 
-    fn why_patience(&self, reason: &str) -> &'static str {
+    fn why_patience(&self, reason: &WaitReason) -> &'static str {
         match reason {
-            "wait4" | "vfork" => "each waits for a child that may still end",
-            "fsync" | "open" | "system call" => "each waits for the kernel",
-            _ if self.sleeps(reason) || reason == "wait taken up again" => "each wakes by itself",
-            _ if PEERS.contains(&reason) => "each waits for a peer that may still speak",
+            Reason::Wait4 | Reason::Vfork => "each waits for a child that may still end",
+            Reason::Fsync | Reason::Open | Reason::SystemCall => "each waits for the kernel",
+            _ if self.sleeps(reason) || *reason == Reason::WaitTakenUpAgain => "each wakes by itself",
+            _ if speaks(reason) => "each waits for a peer that may still speak",
             _ => "they rest as their connections or their work do",
         }
     }
@@ -201,6 +183,30 @@ impl Language for Native {
     }
 }
 
+/// Whoever speaks at the other end, the kernel, or the clock can end it.
+fn speaks(reason: &WaitReason) -> bool {
+    matches!(
+        reason,
+        Reason::Read
+            | Reason::Write
+            | Reason::Recv
+            | Reason::Send
+            | Reason::Accept
+            | Reason::Connect
+            | Reason::Poll
+            | Reason::Select
+            | Reason::EpollWait
+            | Reason::IoGetevents
+            | Reason::IoUringEnter
+            | Reason::Wait4
+            | Reason::Vfork
+            | Reason::Open
+            | Reason::Fsync
+            | Reason::SystemCall
+            | Reason::WaitTakenUpAgain
+    )
+}
+
 fn is_libc(frame: &Frame) -> bool {
     let module = frame.module.as_deref().unwrap_or_default();
     let name = module.rsplit('/').next().unwrap_or_default();
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_given_time_and_a_lock_is_not() {
-        let of = |reason: &str| Native.wait("sleeping", reason);
+        let of = |reason: &str| Native.wait(&GroupState::Sleeping, &reason.into());
         for hard in ["mutex lock", "rwlock read lock", "rwlock write lock", "monitor enter", "thread join"] {
             assert_eq!(of(hard), Wait::Hard, "{hard}");
         }
@@ -231,6 +237,6 @@ mod tests {
         for peer in ["recv", "nanosleep", "epoll_wait", "sleep"] {
             assert_eq!(of(peer), Wait::Peer, "{peer}");
         }
-        assert_eq!(Native.why_patience("nanosleep"), "each wakes by itself");
+        assert_eq!(Native.why_patience(&Reason::Nanosleep), "each wakes by itself");
     }
 }

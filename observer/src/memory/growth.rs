@@ -412,7 +412,7 @@ impl GrowthReader {
             let site = sites.entry(id).or_insert_with(|| GrowthSite {
                 frames,
                 bytes: 0,
-                via: via.name().to_owned(),
+                via: via.name().into(),
                 truncated: place.truncated,
                 ..GrowthSite::default()
             });

@@ -6,7 +6,7 @@
 use observer_common::mapped::Call;
 
 use crate::process::maps::Mapping;
-use crate::sample::Mapped;
+use crate::sample::{Mapped, MappedSource};
 
 /// What a range of addresses is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl MapsDifference {
     /// Takes the target's map of now; the bytes since the first map.
     pub fn update(&mut self, maps: &[Mapping]) -> &Mapped {
         let now: Vec<Range> = maps.iter().map(range).collect();
-        self.total.source = "maps".into();
+        self.total.source = MappedSource::Maps;
         if let Some(before) = self.before.replace(now.clone()) {
             difference(&before, &now, |before, now, bytes| self.count(before, now, bytes));
         }
@@ -55,7 +55,7 @@ impl MapsDifference {
             _ => return,
         };
         let sums = if mapped { &mut self.total.mapped_bytes } else { &mut self.total.unmapped_bytes };
-        let sum = sums.entry(call.name().to_owned()).or_default();
+        let sum = sums.entry(call.name().into()).or_default();
         *sum = sum.saturating_add(bytes);
     }
 }
@@ -107,9 +107,10 @@ mod tests {
 
     use super::*;
     use crate::process::maps;
+    use crate::sample::MappedCall;
 
-    fn bytes(list: &[(&str, u64)]) -> BTreeMap<String, u64> {
-        list.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect()
+    fn bytes(list: &[(&str, u64)]) -> BTreeMap<MappedCall, u64> {
+        list.iter().map(|&(name, bytes)| (name.into(), bytes)).collect()
     }
 
     #[test]

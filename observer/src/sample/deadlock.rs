@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Frame, Place};
+use super::wait::{ObjectKind, WaitReason};
 
 /// Threads that wait for each other in a circle.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,9 +34,9 @@ pub struct DeadlockedThread {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_tid: Option<u32>,
     pub name: String,
-    pub wait_reason: String,
+    pub wait_reason: WaitReason,
     /// What it waits for: `mutex`, `rwlock`, `thread`.
-    pub waits_for: String,
+    pub waits_for: ObjectKind,
     /// Where that lies in memory.
     pub address: u64,
     /// The thread that has it: the next of the circle.

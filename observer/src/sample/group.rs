@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Frame, Place};
+use super::wait::{GroupState, HolderState, ObjectKind, WaitReason};
 
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -56,10 +57,10 @@ pub struct Group {
     pub id: GroupId,
     pub kind: GroupKind,
     /// `waiting`, `syscall`, `runnable`, `running`, `preempted`, `leaked` for goroutines; `sleeping`, ... for threads.
-    pub state: String,
+    pub state: GroupState,
     /// By its own name in the runtime (`chan send`), by what the stack shows (`mutex lock`), or the futex operation;
     /// empty where there is none.
-    pub wait_reason: String,
+    pub wait_reason: WaitReason,
     pub count: u64,
     /// Members that came since the last sample. In a first sample: 0.
     #[serde(default)]
@@ -97,6 +98,13 @@ pub struct Group {
     pub stack_end: Option<StackEnd>,
     pub created_by: Option<Place>,
     pub waits_on: Option<WaitsOn>,
+}
+
+impl Group {
+    /// Why its members wait; where there is no reason, what they do.
+    pub fn reason(&self) -> &str {
+        if self.wait_reason.is_empty() { &self.state } else { &self.wait_reason }
+    }
 }
 
 /// What a stack lacks.
@@ -145,7 +153,7 @@ pub struct Retained {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsOn {
     /// `channel`, `mutex`, `rwmutex`, `cond`, `waitgroup`, `semaphore`, `futex`, ...
-    pub kind: String,
+    pub kind: ObjectKind,
     /// Different objects that the members wait on.
     pub objects: u64,
     /// `*checkout.quote`.
@@ -178,12 +186,12 @@ pub struct Holder {
     pub tid: u32,
     pub name: String,
     /// `running`, `sleeping`, `stopped`, `ended` (still known to the kernel) or `elsewhere` (no thread of the target).
-    pub state: String,
+    pub state: HolderState,
     /// Members of the group that wait for it.
     pub waiters: u64,
     /// What it sleeps in: a wait reason (`mutex lock`) or a system call (`read`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waits_in: Option<String>,
+    pub waits_in: Option<WaitReason>,
     /// The thread that it waits for in its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<u32>,

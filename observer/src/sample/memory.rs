@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::Frame;
 use super::group::{GroupId, GroupKind};
+use super::names::names;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Memory {
@@ -74,7 +75,7 @@ pub struct GrowthSite {
     #[serde(default)]
     pub bytes_per_second: f64,
     /// `mmap`, `brk`, `mprotect` or `fault`.
-    pub via: String,
+    pub via: Via,
     /// There are more frames above: the stack is deeper than what was copied of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -120,11 +121,48 @@ pub struct AllocationSite {
     pub frees: u64,
 }
 
+names! {
+    /// How memory that was touched for the first time had been asked for.
+    pub enum Via {
+        Unknown,
+        Mmap = "mmap",
+        Brk = "brk",
+        Mprotect = "mprotect",
+        /// It lies in no mapping that anybody asked for: a stack, or data of the program.
+        Fault = "fault",
+    }
+}
+
+names! {
+    /// How mapped bytes are counted.
+    pub enum MappedSource {
+        Unknown,
+        /// Every call is traced.
+        Exact = "exact",
+        /// By the difference of the memory maps of two samples.
+        Maps = "maps",
+    }
+}
+
+names! {
+    /// A call that maps or unmaps memory.
+    pub enum MappedCall {
+        Unknown,
+        Mmap = "mmap",
+        MmapReserve = "mmap_reserve",
+        Munmap = "munmap",
+        Mremap = "mremap",
+        Brk = "brk",
+        Mprotect = "mprotect",
+        Madvise = "madvise",
+    }
+}
+
 /// Bytes of address space that changed hands, by call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mapped {
     /// `exact` (every call traced) or `maps` (difference of the memory map between samples).
-    pub source: String,
-    pub mapped_bytes: BTreeMap<String, u64>,
-    pub unmapped_bytes: BTreeMap<String, u64>,
+    pub source: MappedSource,
+    pub mapped_bytes: BTreeMap<MappedCall, u64>,
+    pub unmapped_bytes: BTreeMap<MappedCall, u64>,
 }

@@ -13,7 +13,7 @@ use super::reader::{MAX_GROUPS, MAX_MEASURED_STACKS, MAX_STACK_PAGES, ThreadRead
 use super::syscall;
 use super::tracked::Sleeper;
 use crate::memory::{pagemap, smaps};
-use crate::sample::{Frame, Group, GroupId, GroupKind, Holder, StackEnd, WaitsOn, lose};
+use crate::sample::{Frame, Group, GroupId, GroupKind, GroupState, Holder, StackEnd, WaitsOn, lose};
 
 /// Holders told of a group.
 const HOLDERS: usize = 3;
@@ -152,7 +152,7 @@ impl Members {
             syscall::waits_on(pid, self.operation, &self.objects, note.as_deref())
         } else {
             Some(WaitsOn {
-                kind: name.kind.to_owned(),
+                kind: name.kind.into(),
                 objects,
                 operation: Some(self.operation.to_owned()),
                 address: self.objects.iter().next().copied().filter(|_| objects == 1),
@@ -165,8 +165,8 @@ impl Members {
         (self.count > 0).then(|| Group {
             id,
             kind: GroupKind::Thread,
-            state: "sleeping".to_owned(),
-            wait_reason: name.reason.to_owned(),
+            state: GroupState::Sleeping,
+            wait_reason: name.reason.into(),
             count: self.count,
             joined: if first { 0 } else { self.joined },
             left: self.left,

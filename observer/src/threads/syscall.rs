@@ -144,7 +144,7 @@ pub fn waits_on(pid: u32, reason: &str, objects: &HashSet<u64>, note: Option<&st
     let on = |kind: &str, objects, more: Option<String>| {
         let words: Vec<String> = more.into_iter().chain(note.map(str::to_owned)).collect();
         let note = (!words.is_empty()).then(|| words.join(", "));
-        Some(WaitsOn { kind: kind.to_owned(), objects, note, ..WaitsOn::default() })
+        Some(WaitsOn { kind: kind.into(), objects, note, ..WaitsOn::default() })
     };
     match object {
         Descriptor => {

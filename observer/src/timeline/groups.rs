@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::sample::{Frame, Group, GroupId};
+use crate::sample::{Frame, Group, GroupId, GroupState, ObjectKind, WaitReason};
 
 /// Groups of one moment that are kept.
 pub(super) const GROUPS: usize = 24;
@@ -148,7 +148,10 @@ fn cut(group: &Group) -> Group {
     if length < group.frames.len() {
         group.frames = group.frames.iter().take(length).cloned().collect();
     }
-    for text in [&mut group.state, &mut group.wait_reason] {
+    if let GroupState::Other(text) = &mut group.state {
+        shorten(text);
+    }
+    if let WaitReason::Other(text) = &mut group.wait_reason {
         shorten(text);
     }
     if let Some(place) = &mut group.created_by {
@@ -158,7 +161,9 @@ fn cut(group: &Group) -> Group {
     if let Some(on) = &mut group.waits_on {
         // Who holds it is a matter of the moment, and `owner` says it.
         on.holders = Vec::new();
-        shorten(&mut on.kind);
+        if let ObjectKind::Other(text) = &mut on.kind {
+            shorten(text);
+        }
         for text in
             [&mut on.element_type, &mut on.owner, &mut on.note, &mut on.operation].into_iter().flatten()
         {

@@ -68,7 +68,7 @@ fn shape_of(group: &Group) -> Shape {
     }
     let created_by = group.created_by.as_ref();
     Shape {
-        reason: if group.wait_reason.is_empty() { group.state.clone() } else { group.wait_reason.clone() },
+        reason: group.reason().to_owned(),
         frames,
         created_by: created_by
             .map(|creator| place(&creator.function, creator.file.as_deref(), creator.line))

@@ -85,7 +85,7 @@ fn at(found: &GrowthSites, function: &str) -> (u64, Vec<String>) {
     let sites = found.sites.iter().filter(|site| site.frames.iter().any(|frame| frame.function == function));
     let mut bytes = 0;
     let mut via: Vec<String> =
-        sites.inspect(|site| bytes += site.bytes).map(|site| site.via.clone()).collect();
+        sites.inspect(|site| bytes += site.bytes).map(|site| site.via.to_string()).collect();
     via.sort();
     via.dedup();
     (bytes, via)

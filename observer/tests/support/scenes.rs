@@ -65,7 +65,7 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
     let site = |bytes: f64, via: &str, frames: Vec<Frame>| GrowthSite {
         frames: frames.into(),
         bytes: bytes as u64,
-        via: via.to_owned(),
+        via: via.into(),
         ..GrowthSite::default()
     };
     if let Some(last) = run.samples.last_mut() {
@@ -97,8 +97,8 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
             ],
             mapped: Mapped {
                 source: "maps".into(),
-                mapped_bytes: [("mmap".to_owned(), 612 << 20)].into(),
-                unmapped_bytes: [("mmap".to_owned(), 4 << 20)].into(),
+                mapped_bytes: [("mmap".into(), 612 << 20)].into(),
+                unmapped_bytes: [("mmap".into(), 4 << 20)].into(),
             },
         });
         last.degraded = vec![Degraded {
@@ -120,8 +120,8 @@ pub fn full(name: &str, mut run: Run) -> TargetState {
                 tid,
                 held_by,
                 name: name.to_owned(),
-                wait_reason: "mutex lock".to_owned(),
-                waits_for: "mutex".to_owned(),
+                wait_reason: "mutex lock".into(),
+                waits_for: "mutex".into(),
                 frames: vec![
                     frame("pthread_mutex_lock", "/src/glibc/nptl/pthread_mutex_lock.c", 93),
                     frame(function, "/src/bank/account.c", tid - 4200),

@@ -48,7 +48,7 @@ pub fn healthy(name: &str) -> TargetState {
 pub fn everything() -> Arc<Board> {
     let board = Arc::new(Board::default());
     board.publish(leaking("checkout"));
-    let mapped = || BTreeMap::from([("mmap".to_owned(), 5), ("brk".to_owned(), 7)]);
+    let mapped = || BTreeMap::from([("mmap".into(), 5), ("brk".into(), 7)]);
     let sample = Sample {
         growth: Some(Growth {
             page_faults: 12,

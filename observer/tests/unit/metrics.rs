@@ -134,7 +134,7 @@ fn groups_that_differ_by_creator_only_are_one_series() {
     twice.extend(groups(1));
     for group in &mut twice {
         group.state = "syscall".into();
-        group.wait_reason.clear();
+        group.wait_reason = "".into();
     }
     board.publish(state("shop", Sample { groups: twice, ..Sample::default() }));
     let all = scrape(&Metrics::new(board));
@@ -150,8 +150,8 @@ fn a_hostile_target_adds_few_and_harmless_series() {
         .map(|id| Group {
             id: GroupId(id),
             kind: if id % 2 == 0 { GroupKind::Goroutine } else { GroupKind::Thread },
-            state: evil.clone(),
-            wait_reason: format!("{id}{evil}"),
+            state: evil.clone().into(),
+            wait_reason: format!("{id}{evil}").into(),
             count: u64::MAX,
             retained_bytes: Some(u64::MAX),
             frames: [Frame { function: evil.clone(), file: Some(evil.clone()), ..Frame::default() }].into(),

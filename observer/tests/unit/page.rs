@@ -88,7 +88,7 @@ fn hostile() -> TargetState {
                 frame.file = Some(format!("/src/{EVIL}.go"));
             }
             group.frames = frames.into();
-            group.wait_reason = format!("{}{EVIL}", group.wait_reason);
+            group.wait_reason = format!("{}{EVIL}", group.wait_reason).into();
             if let Some(on) = &mut group.waits_on {
                 on.element_type = Some(long.clone());
                 on.owner = Some(EVIL.into());

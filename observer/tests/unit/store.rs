@@ -28,7 +28,7 @@ fn group(id: u64, count: u64) -> Group {
     Group {
         id: GroupId(id),
         count,
-        wait_reason: "chan send".to_owned(),
+        wait_reason: "chan send".into(),
         stack_bytes: count * 2_048,
         frames: (0..8).map(frame).collect(),
         ..Group::default()

@@ -225,8 +225,8 @@ fn names_from_the_target_do_not_steer_the_terminal() {
     let group = Group {
         id: GroupId(1),
         count: 5,
-        state: evil.to_owned(),
-        wait_reason: evil.to_owned(),
+        state: evil.into(),
+        wait_reason: evil.into(),
         frames: vec![frame; 300].into(),
         ..Group::default()
     };

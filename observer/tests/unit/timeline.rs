@@ -15,8 +15,8 @@ fn group(id: u64, count: u64, bytes: u64, frames: usize) -> Group {
     Group {
         id: GroupId(id),
         count,
-        state: "waiting".to_owned(),
-        wait_reason: "chan send".to_owned(),
+        state: "waiting".into(),
+        wait_reason: "chan send".into(),
         stack_bytes: bytes,
         frames: (0..frames).map(frame).collect(),
         ..Group::default()

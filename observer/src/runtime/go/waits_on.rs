@@ -132,7 +132,7 @@ impl Describer {
         }
         // Of one that was torn its old object is kept, though it is not counted as a member.
         let count = objects.count().min(members);
-        let mut waits_on = WaitsOn { kind: kind.to_owned(), objects: count, ..WaitsOn::default() };
+        let mut waits_on = WaitsOn { kind: kind.into(), objects: count, ..WaitsOn::default() };
         let mut notes = Vec::new();
         if !objects.is_exact() {
             notes.push("their number is an estimate".to_owned());

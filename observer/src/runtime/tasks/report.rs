@@ -74,8 +74,8 @@ pub fn report(raw_groups: &mut Groups, names: &mut dyn Names) -> Report {
             groups.push(Group {
                 id: shape.id,
                 kind: names.kind(),
-                state: names.state(raw.key.status).to_owned(),
-                wait_reason: names.reason(raw.key.reason),
+                state: names.state(raw.key.status).into(),
+                wait_reason: names.reason(raw.key.reason).into(),
                 frames: Arc::clone(&shape.frames),
                 created_by: shape.created_by.clone(),
                 ..Group::default()

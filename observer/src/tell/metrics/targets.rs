@@ -14,7 +14,7 @@ use super::sites::Sites;
 use super::waits;
 use crate::board::{Board, TargetState};
 use crate::diagnose::Verdict;
-use crate::language;
+use crate::language::{self, Wait};
 use crate::sample::{Container, Group, GroupId, GroupKind};
 
 /// Groups to blame that have a series; there is hardly ever more than one.
@@ -186,8 +186,7 @@ fn blocked(shown: &mut Exposition, target: &TargetState, sites: &mut Sites, plac
         let kind = language::of(blocked.group.kind).noun();
         // To Prometheus an empty value is no label; who is in a system call may have no reason but its state.
         let group = blocked.group;
-        let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
-        let reason = sites.reason(reason).unwrap_or_else(|| OTHER.to_owned());
+        let reason = sites.reason(group.reason()).unwrap_or_else(|| OTHER.to_owned());
         if !sites.has(*id) {
             add(rest.entry((kind, reason)).or_default(), blocked.count);
             continue;
@@ -223,5 +222,5 @@ fn add(sum: &mut u64, more: u64) {
 }
 
 fn waits_for_something(group: &Group) -> bool {
-    !matches!(group.state.as_str(), "running" | "runnable" | "preempted")
+    language::of(group.kind).wait(&group.state, &group.wait_reason) != Wait::Runs
 }

@@ -78,8 +78,8 @@ fn profiles(dictionary: &mut Dictionary, state: &TargetState) -> Vec<Profile> {
         let groups = state.sample.groups.iter().filter(|group| value(group) > 0);
         let samples = groups.map(|group| {
             let labels = [
-                ("observer.state", group.state.clone()),
-                ("observer.wait_reason", group.wait_reason.clone()),
+                ("observer.state", group.state.to_string()),
+                ("observer.wait_reason", group.wait_reason.to_string()),
                 ("observer.group", format!("{:016x}", group.id.0)),
             ];
             dictionary.sample(&group.frames, &labels, value(group), &state.info.exe)
@@ -91,7 +91,7 @@ fn profiles(dictionary: &mut Dictionary, state: &TargetState) -> Vec<Profile> {
         let sites = growth.sites.iter().filter(|site| site.bytes > 0);
         let samples = sites
             .map(|site| {
-                let labels = [("observer.via", site.via.clone())];
+                let labels = [("observer.via", site.via.to_string())];
                 dictionary.sample(&site.frames, &labels, site.bytes, &state.info.exe)
             })
             .collect();

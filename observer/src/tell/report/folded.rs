@@ -23,7 +23,7 @@ fn clean(name: &str) -> String {
 /// The frames of one line, outermost first, the wait reason as the innermost.
 pub fn stack(group: &Group) -> String {
     let mut frames: Vec<String> = group.frames.iter().rev().map(|frame| clean(&site::name(frame))).collect();
-    let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
+    let reason = group.reason();
     if !reason.is_empty() {
         frames.push(format!("[{}]", clean(reason)));
     }

@@ -138,7 +138,7 @@ impl Writer {
 
     fn sites(&mut self, sites: &[GrowthSite]) {
         for site in sites.iter().filter(|site| site.bytes > 0) {
-            self.row(&site.frames, vec![number(site.bytes)], &[("via", site.via.clone())]);
+            self.row(&site.frames, vec![number(site.bytes)], &[("via", site.via.to_string())]);
         }
     }
 
@@ -181,8 +181,8 @@ pub fn grown(sites: &[GrowthSite], target: &TargetInfo, watched: Duration, taken
 fn labels(group: &Group) -> Vec<(&'static str, String)> {
     let created = group.created_by.as_ref().map_or(String::new(), site::words);
     vec![
-        ("state", group.state.clone()),
-        ("wait_reason", group.wait_reason.clone()),
+        ("state", group.state.to_string()),
+        ("wait_reason", group.wait_reason.to_string()),
         ("group", format!("{:016x}", group.id.0)),
         ("created_by", created),
     ]

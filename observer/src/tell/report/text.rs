@@ -11,7 +11,7 @@ use super::{Snapshot, Style};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::language;
-use crate::sample::{Degraded, Frame, Group, Losses, Place, WaitsOn};
+use crate::sample::{Degraded, Frame, Group, Losses, ObjectKind, Place, WaitsOn};
 
 mod deadlocks;
 mod growth;
@@ -187,8 +187,7 @@ pub(crate) fn members(group: &Group) -> String {
 }
 
 pub(crate) fn reason(group: &Group) -> String {
-    let words = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
-    escape(words).into_owned()
+    escape(group.reason()).into_owned()
 }
 
 fn headline(culprit: &Culprit) -> String {
@@ -217,7 +216,11 @@ pub(super) fn frame_words(frame: &Frame) -> String {
 /// Who is waited for, in words.
 fn held_by(on: &WaitsOn) -> Option<String> {
     let owner = on.owner.as_ref()?;
-    Some(if on.kind == "thread" { format!("the end of {owner}") } else { format!("held by {owner}") })
+    Some(if on.kind == ObjectKind::Thread {
+        format!("the end of {owner}")
+    } else {
+        format!("held by {owner}")
+    })
 }
 
 pub(crate) fn waits_on(on: &WaitsOn, members: u64) -> String {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Shown, refusal};
 use crate::board::TargetState;
 use crate::diagnose::{Verdict, site};
-use crate::sample::{Group, GroupId, GroupKind, Losses, Place, TargetInfo};
+use crate::sample::{Group, GroupId, GroupKind, GroupState, Losses, Place, TargetInfo, WaitReason};
 use crate::tell::alert::Notification;
 use crate::tell::report::{Snapshot, json};
 
@@ -196,8 +196,8 @@ pub struct History {
 pub struct GroupHistory {
     pub id: GroupId,
     pub kind: Option<GroupKind>,
-    pub state: Option<String>,
-    pub wait_reason: Option<String>,
+    pub state: Option<GroupState>,
+    pub wait_reason: Option<WaitReason>,
     /// The innermost frame of the target's own code.
     pub site: Option<Place>,
     /// Absent at moments at which it was not one of the largest.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::found::Owner;
 use super::owners::{self, State, ThreadId, ThreadTable};
-use crate::sample::{Frame, Holder};
+use crate::sample::{Frame, Holder, HolderState};
 use crate::symbol;
 use crate::threads::blocked::BlockedThread;
 use crate::threads::procfs;
@@ -52,7 +52,7 @@ impl ThreadReader {
                     Holder {
                         tid: number,
                         name: name.unwrap_or_default(),
-                        state: "elsewhere".to_owned(),
+                        state: HolderState::Elsewhere,
                         process,
                         ..Holder::default()
                     }
@@ -69,8 +69,8 @@ impl ThreadReader {
         Holder {
             tid: sleeper.tid,
             name: crowd.name(sleeper.tid),
-            state: "sleeping".to_owned(),
-            waits_in: Some(self.name(&sleeper.now).reason.to_owned()),
+            state: HolderState::Sleeping,
+            waits_in: Some(self.name(&sleeper.now).reason.into()),
             waits_for: sleeper.lock.and_then(|lock| match lock.owner {
                 Owner::Thread(tid) => Some(tid),
                 _ => None,
@@ -110,10 +110,10 @@ impl ThreadReader {
 
 fn other_holder(tid: u32, person: ThreadId, frames: Arc<[Frame]>) -> Holder {
     let state = match person.state {
-        State::Running => "running",
-        State::Sleeping => "sleeping",
-        State::Stopped => "stopped",
-        State::Ended => "ended",
+        State::Running => HolderState::Running,
+        State::Sleeping => HolderState::Sleeping,
+        State::Stopped => HolderState::Stopped,
+        State::Ended => HolderState::Ended,
     };
-    Holder { tid, name: person.name, state: state.to_owned(), frames, ..Holder::default() }
+    Holder { tid, name: person.name, state, frames, ..Holder::default() }
 }

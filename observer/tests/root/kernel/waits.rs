@@ -110,7 +110,7 @@ fn exact_counts_every_byte() {
         let mapped = kernel.mapped(&handle).unwrap();
         let mib = round << 20;
         let expected =
-            |list: &[(&str, u64)]| list.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+            |list: &[(&str, u64)]| list.iter().map(|&(name, bytes)| (name.into(), bytes)).collect();
         assert_eq!(mapped.source, "exact");
         assert_eq!(
             mapped.mapped_bytes,

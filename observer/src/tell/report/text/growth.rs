@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::frame_words;
 use crate::diagnose::{Diagnosis, site};
 use crate::format::{bytes, bytes_per_second, count, counted};
-use crate::sample::GrowthSite;
+use crate::sample::{GrowthSite, MappedSource};
 use crate::tell::report::escape::escape;
 
 /// The sites that grow most, each from where the target's own code comes in; what is a fiftieth of the first is left
@@ -67,9 +67,9 @@ pub(crate) fn kernel_words(diagnosis: &Diagnosis) -> Vec<String> {
                 facts.push(format!("{verb} {}", calls.join(", ")));
             }
         }
-        let source = match growth.mapped.source.as_str() {
-            "maps" => " (difference of the memory maps)",
-            "exact" => " (every call counted)",
+        let source = match growth.mapped.source {
+            MappedSource::Maps => " (difference of the memory maps)",
+            MappedSource::Exact => " (every call counted)",
             _ => "",
         };
         words.push(format!("{}{source}", facts.join("; ")));

@@ -270,13 +270,13 @@ fn weigh(layer: &mut Layer, bytes_per_member: f64) {
 
 /// `chan send at quote.go:41`, or with the function where the line is not known.
 pub fn name(group: &Group) -> String {
-    let reason = if group.wait_reason.is_empty() { &group.state } else { &group.wait_reason };
+    let reason = group.reason();
     let at = site::place(group).map(|place| {
         let line = site::file_line(place.file.as_deref(), place.line);
         if line.is_empty() { place.function } else { line }
     });
     match at {
         Some(at) => format!("{reason} at {at}"),
-        None => reason.clone(),
+        None => reason.to_owned(),
     }
 }

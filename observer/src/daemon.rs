@@ -269,7 +269,10 @@ impl Daemon {
                 tracing::info!(rules = self.rules.len(), "configuration read anew");
             }
             Err(error) => {
-                tracing::error!("the configuration stays as it was: {}", crate::command::error_line(&error));
+                tracing::error!(
+                    "the configuration stays as it was: {}",
+                    crate::error_line::error_line(&error)
+                );
             }
         }
         systemd::reloaded();

@@ -9,6 +9,8 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod diagnose;
+pub mod error_line;
+pub mod escape;
 pub mod format;
 pub mod kernel;
 pub mod language;

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough (`observer snapshot 1 | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "observer: {}", command::error_line(&error));
+            let _ = writeln!(io::stderr(), "observer: {}", observer::error_line::error_line(&error));
             if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
@@ -109,7 +109,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
         // Where nobody reads it, there is nobody to tell.
         let _ = error.print();
     } else {
-        let _ = writeln!(io::stderr(), "observer: {}", command::usage_line(&error.render().to_string()));
+        let _ = writeln!(
+            io::stderr(),
+            "observer: {}",
+            observer::error_line::usage_line(&error.render().to_string())
+        );
     }
     if error.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     match (recorded, reported) {
         (Err(first), Err(second)) => {
-            let _ = writeln!(io::stderr(), "observer: {}", super::error_line(&first));
+            let _ = writeln!(io::stderr(), "observer: {}", crate::error_line::error_line(&first));
             return Err(second);
         }
         (recorded, reported) => recorded.and(reported)?,

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::style;
+use crate::escape::escape;
 use crate::observe::check::{self, Finding, State};
 use crate::process::find;
-use crate::tell::report::escape::escape;
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -14,8 +14,8 @@ use super::outcome::{self, FailOn, Format};
 use super::{attach, parse_duration, record};
 use crate::diagnose::recording::{self, Line, RecordingError};
 use crate::diagnose::{Diagnosis, History, diagnose};
+use crate::escape::escape;
 use crate::sample::Sample;
-use crate::tell::report::escape::escape;
 use crate::timeline::Timeline;
 
 /// A sample of some thousand groups with deep stacks has a few MB.

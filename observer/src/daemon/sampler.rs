@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::board::{Board, TargetState};
-use crate::command::error_line;
 use crate::diagnose::{Bounds, Diagnosis, History, diagnose};
+use crate::error_line::error_line;
 use crate::kernel::Fault;
 use crate::observe::{KernelSource, Observer, Options};
 use crate::process::Exited;

@@ -7,12 +7,14 @@
 mod alertmanager;
 pub mod counters;
 mod delivery;
+mod error;
 mod example;
 mod http;
 mod log;
 pub mod message;
 pub mod options;
 pub mod rules;
+pub mod severity;
 pub mod silence;
 mod template;
 mod webhook;
@@ -20,13 +22,13 @@ mod webhook;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
-
 pub use self::counters::{Counters, Deliveries};
+pub use self::error::AlertError;
 pub use self::message::{AlertKind, Notification, Phase};
-pub use self::options::{Alertmanager, Log, Options, Receiver, ReceiverKind, Rules, Template, Webhook};
-pub use self::rules::Severity;
+pub use self::options::{Alertmanager, Log, Options, Receiver, ReceiverKind, Rules, Webhook};
+pub use self::severity::Severity;
 pub use self::silence::Silence;
+pub use self::template::Template;
 
 use self::alertmanager::ToAlertmanager;
 use self::delivery::{Current, Deliver, Delivery};
@@ -38,28 +40,6 @@ use crate::board::Board;
 
 /// A line of the log that cannot be written is tried again for so long.
 const LOG_GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Error)]
-pub enum AlertError {
-    #[error("alert rule {name}: {value} is not {wanted}")]
-    Number { name: &'static str, value: f64, wanted: &'static str },
-    #[error("alert receiver {0:?}: give each a name of its own")]
-    Name(String),
-    #[error("alert receiver {receiver}: {name} is too short; give at least a second")]
-    Interval { receiver: String, name: &'static str },
-    #[error("address of {of}: {what} (like http://host:port/path)")]
-    Url { of: String, what: &'static str },
-    #[error("alert receiver {receiver}: header {header:?} or its value may not be sent by HTTP")]
-    Header { receiver: String, header: String },
-    #[error("alert receiver {receiver}: label {label:?} is not a name of letters, digits and _")]
-    Label { receiver: String, label: String },
-    #[error("alert receiver {receiver}: its template is wrong: {what}")]
-    Template { receiver: String, what: String },
-    #[error("silence of {target:?}: {what}")]
-    Silence { target: String, what: String },
-    #[error("cannot start a thread for alert receiver {receiver}: {source}")]
-    Thread { receiver: String, source: std::io::Error },
-}
 
 /// The rules at work, and those who are told.
 pub struct Alerts {
@@ -104,7 +84,7 @@ impl Alerts {
         }
     }
 
-    /// Goes on with other options. AlertKind fires goes on firing; receivers that are as they were keep what waits for them,
+    /// Goes on with other options. What fires goes on firing; receivers that are as they were keep what waits for them,
     /// new ones are told what fires, the others are asked to end. When the options are wrong nothing changes.
     pub fn reload(&self, options: Options) -> Result<(), AlertError> {
         let silences = options::check(&options)?;

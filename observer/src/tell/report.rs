@@ -4,7 +4,6 @@
 //! target (names, paths, reasons) goes through [`escape`] before a terminal sees it.
 
 mod allocated;
-pub mod escape;
 pub mod folded;
 pub mod html;
 pub mod json;

@@ -18,7 +18,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::known::{Options, Pod, Pods};
 use super::list::List;
 
-use crate::tell::report::escape::escape;
+use crate::escape::escape;
 use crate::trust;
 
 /// Between two requests, whoever is waiting.

@@ -12,7 +12,7 @@ use super::delivery::{Current, Deliver, Failure};
 use super::http::Client;
 use super::message::{Notification, Phase, rfc3339};
 use super::options::Alertmanager;
-use super::rules::Severity;
+use super::severity::Severity;
 
 /// Alertmanager forgets an alert this many intervals after it was last sent.
 const INTERVALS: f64 = 4.0;

@@ -135,7 +135,7 @@ impl Delivery {
     }
 }
 
-/// AlertKind the thread does next.
+/// What the thread does next.
 enum Next {
     Tell(Arc<Notification>),
     Resend,

@@ -4,7 +4,7 @@ use super::message::{
     AlertKind, CulpritSummary, Facts, Memory, Notification, Phase, SCHEMA, TargetSummary, Times, rfc3339,
     summary, text,
 };
-use super::rules::Severity;
+use super::severity::Severity;
 
 /// A notification that has everything, for trying templates on.
 pub fn example() -> Notification {

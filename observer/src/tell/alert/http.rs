@@ -60,7 +60,7 @@ impl Client {
             return Ok(());
         }
         let said = answer.body_mut().with_config().limit(ANSWER).lossy_utf8(true).read_to_string();
-        let said = crate::tell::report::escape::escape(said.unwrap_or_default().trim()).into_owned();
+        let said = crate::escape::escape(said.unwrap_or_default().trim()).into_owned();
         let text = format!("POST to {host}: {status}{}{said}", if said.is_empty() { "" } else { ": " });
         if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
             let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Severity;
+use super::severity::Severity;
 use crate::board::TargetState;
 use crate::diagnose::{Culprit, Deadlock, Verdict, growth, site};
+use crate::escape::escape;
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent, rate};
 use crate::language;
 use crate::sample::Place;
-use crate::tell::report::escape::escape;
 use crate::tell::report::text;
 
 /// Version of the JSON document: fields are added, never changed.
@@ -68,7 +68,7 @@ impl Phase {
     }
 }
 
-/// AlertKind is told.
+/// What is told.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Notification {
     #[schemars(extend("const" = SCHEMA))]
@@ -158,7 +158,7 @@ pub struct Memory {
     pub seconds_to_limit: Option<f64>,
 }
 
-/// AlertKind is known of an alert at the moment it was last seen; all that its texts are made from.
+/// What is known of an alert at the moment it was last seen; all that its texts are made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     pub target: TargetSummary,

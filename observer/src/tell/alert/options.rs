@@ -1,4 +1,4 @@
-//! AlertKind may be chosen about alerts. Plain data with defaults that fit most; [`check`] says what is wrong with it.
+//! What may be chosen about alerts. Plain data with defaults that fit most; [`check`] says what is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::http::header::{HeaderName, HeaderValue};
 
-use super::AlertError;
+use super::error::AlertError;
 use super::silence::{Silence, Silences};
-use super::template;
+use super::template::{self, Template};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
@@ -108,20 +108,6 @@ pub struct Webhook {
     pub give_up_after: Duration,
 }
 
-/// AlertKind the body looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Template {
-    /// Our own document, `observer.alert/1`.
-    Json,
-    Slack,
-    Discord,
-    /// An adaptive card, as the workflows of Microsoft Teams take it.
-    Teams,
-    Mattermost,
-    /// JSON with `{{placeholders}}` inside its strings.
-    Custom(String),
-}
-
 /// Alertmanager's API v2.
 #[derive(Clone, PartialEq)]
 pub struct Alertmanager {
@@ -197,7 +183,7 @@ pub fn host(url: &str) -> String {
     }
 }
 
-/// AlertKind is wrong with the options, if anything.
+/// What is wrong with the options, if anything.
 pub fn check(options: &Options) -> Result<Silences, AlertError> {
     let rules = &options.rules;
     let share = |name, value: f64| match value {

@@ -9,11 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
 use super::message::{self, AlertKind, Facts, Notification, Phase, SCHEMA, Times};
 use super::options::Rules;
+use super::severity::Severity;
 use super::silence::Silences;
 use crate::board::TargetState;
 use crate::diagnose::{Culprit, Verdict};
@@ -25,22 +23,6 @@ const LEAKS: usize = 3;
 const GOES_ON: f64 = 0.5;
 /// A group to blame must have this share of the growth before it is blamed for reaching the limit.
 const SHARE_FOR_LIMIT: f64 = 0.25;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Warning,
-    Critical,
-}
-
-impl Severity {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -61,7 +43,7 @@ enum State {
     Firing { told: f64, told_exit: bool, well_since: Option<f64> },
 }
 
-/// AlertKind a look gives.
+/// What a look gives.
 #[derive(Default)]
 pub struct Evaluation {
     /// To be told now, in order.
@@ -75,7 +57,7 @@ pub struct Engine {
     alerts: BTreeMap<Key, Alert>,
 }
 
-/// AlertKind is to be said of one target.
+/// What is to be said of one target.
 struct Judgement<'a> {
     found: BTreeMap<Key, (Facts, Severity)>,
     /// It could be looked at.
@@ -164,7 +146,7 @@ impl Engine {
         self.alerts.get(key).is_some_and(|alert| matches!(alert.state, State::Firing { .. }))
     }
 
-    /// AlertKind was found for the first time.
+    /// What was found for the first time.
     fn begin(&mut self, now: f64, judgement: &Judgement<'_>) {
         if judgement.silent {
             return;

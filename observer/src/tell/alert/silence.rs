@@ -4,7 +4,7 @@
 
 use globset::{Glob, GlobMatcher};
 
-use super::AlertError;
+use super::error::AlertError;
 
 const DAY: u64 = 86_400;
 

@@ -6,7 +6,20 @@
 use serde_json::{Value, json};
 
 use super::message::{Notification, Phase};
-use super::options::Template;
+
+/// What the body looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// Our own document, `observer.alert/1`.
+    Json,
+    Slack,
+    Discord,
+    /// An adaptive card, as the workflows of Microsoft Teams take it.
+    Teams,
+    Mattermost,
+    /// JSON with `{{placeholders}}` inside its strings.
+    Custom(String),
+}
 
 /// Discord refuses more than 2,000 characters; a code block and the summary need some.
 const DISCORD: usize = 1_700;
@@ -102,7 +115,7 @@ fn unmarked(text: &str) -> String {
     plain
 }
 
-/// AlertKind stands for `{{name}}`; absent when there is no such name.
+/// What stands for `{{name}}`; absent when there is no such name.
 fn placeholder(name: &str, told: &Notification) -> Option<String> {
     let blamed = |value: fn(&super::message::CulpritSummary) -> String| {
         told.culprit.as_ref().map(value).unwrap_or_default()

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::delivery::{Deliver, Failure};
 use super::http::Client;
 use super::message::Notification;
-use super::options::{Template, Webhook};
-use super::template;
+use super::options::Webhook;
+use super::template::{self, Template};
 
 pub struct ToWebhook {
     client: Client,

@@ -1,7 +1,7 @@
 //! Label values: what came from a target is shown harmless and within a bound.
 
+use crate::escape::escape;
 use crate::sample::{Group, GroupId};
-use crate::tell::report::escape::escape;
 
 /// Characters of a value. Prometheus servers are often set up to refuse longer ones.
 const MOST: usize = 160;

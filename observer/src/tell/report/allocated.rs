@@ -1,10 +1,10 @@
 //! What tracked allocations left behind, as lines of the text report: all of it, then by site.
 
-use super::escape::escape;
-use super::text::frame_words;
 use crate::diagnose::{Diagnosis, site};
+use crate::escape::escape;
 use crate::format::{bytes, bytes_per_second, counted};
 use crate::sample::AllocationSite;
+use crate::sample::Frame;
 
 /// Sites shown.
 const SITES: usize = 5;
@@ -42,4 +42,9 @@ fn line(allocation: &AllocationSite) -> String {
         allocation.frees,
         counted(allocation.samples, "sample")
     )
+}
+
+pub(super) fn frame_words(frame: &Frame) -> String {
+    let position = site::file_line(frame.file.as_deref(), frame.line);
+    if position.is_empty() { site::name(frame) } else { format!("{} {position}", site::name(frame)) }
 }

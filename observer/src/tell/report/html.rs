@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use maud::{DOCTYPE, PreEscaped, html};
 
-use super::escape::escape;
 use super::svg;
 use crate::diagnose::Diagnosis;
+use crate::escape::escape;
 use crate::sample::Sample;
 use crate::tell::web::page::{self, Place, View, named};
 use crate::timeline::Timeline;

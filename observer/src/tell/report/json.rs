@@ -6,8 +6,8 @@
 use serde::Serialize;
 
 use super::Snapshot;
-use super::escape::harmful;
 use crate::diagnose::Diagnosis;
+use crate::escape::harmful;
 
 pub fn diagnosis(diagnosis: &Diagnosis) -> Result<String, serde_json::Error> {
     document(diagnosis)

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use super::allocated;
-use super::escape::escape;
 use super::names;
 use super::{Snapshot, Style};
 use crate::diagnose::{Bystander, Culprit, Diagnosis, Verdict, site};
+use crate::escape::escape;
 use crate::format::{bytes, bytes_per_second, count, counted, duration, percent};
 use crate::language;
 use crate::sample::{Degraded, Frame, Group, Losses, ObjectKind, Place, WaitsOn};
@@ -206,11 +206,6 @@ fn bystander(bystander: &Bystander) -> String {
     let at = site::place(group).map(|place| format!(" at {}", site::words(&place))).unwrap_or_default();
     let held = group.waits_on.as_ref().and_then(held_by).map(|by| format!("; {by}")).unwrap_or_default();
     format!("{} x {}{at} ({}{held})", count(group.count), reason(group), bystander.why)
-}
-
-pub(super) fn frame_words(frame: &Frame) -> String {
-    let position = site::file_line(frame.file.as_deref(), frame.line);
-    if position.is_empty() { site::name(frame) } else { format!("{} {position}", site::name(frame)) }
 }
 
 /// Who is waited for, in words.

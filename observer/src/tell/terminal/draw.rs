@@ -16,10 +16,10 @@ use super::rows::{Row, STEADY, Sort};
 use super::stack;
 use super::view::{Mode, View};
 use crate::diagnose::{Diagnosis, Verdict};
+use crate::escape::escape;
 use crate::format;
 use crate::language;
 use crate::sample::{GroupKind, Sample};
-use crate::tell::report::escape::escape;
 use crate::tell::report::text;
 
 /// From here on the stack stands beside the table, not below it.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Progress;
+use super::progress::Progress;
 use crate::format;
 use crate::language;
 use crate::sample::{Sample, TargetInfo};

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::rates::Rates;
 use crate::diagnose::site;
+use crate::escape::escape;
 use crate::sample::{Group, GroupId, GroupKind, Sample};
-use crate::tell::report::escape::escape;
 use crate::tell::report::text::reason;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,8 +15,10 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
 use tokio::sync::Notify;
 
+use super::draw::draw;
 use super::log::KeptLog;
-use super::{Action, Progress, View, draw};
+use super::progress::Progress;
+use super::view::{Action, View};
 use crate::diagnose::Diagnosis;
 use crate::sample::{Sample, TargetInfo};
 use crate::tell::report::{Snapshot, json};

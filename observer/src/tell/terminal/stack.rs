@@ -4,9 +4,9 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::diagnose::site;
+use crate::escape::escape;
 use crate::format;
 use crate::sample::Group;
-use crate::tell::report::escape::escape;
 use crate::tell::report::names;
 use crate::tell::report::text::{members, reason, waits_on};
 

@@ -24,7 +24,7 @@ use rustls::crypto::{hash::Hash, ring};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::refusal;
+use super::refusal::refusal;
 use super::web_config::{Rate, Watched, WebConfig};
 
 /// Right passwords that are remembered.

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::refusal;
+use super::refusal::refusal;
 
 /// Answers made and not yet read by those who asked, all together.
 const MOST_KEPT_KIB: u32 = 64 * 1024;

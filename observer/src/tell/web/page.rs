@@ -22,7 +22,7 @@ use axum::routing::get;
 use maud::html;
 use tokio::sync::Semaphore;
 
-use super::Shown;
+use super::shown::Shown;
 use crate::board::Board;
 pub use assets::{MARK, SCRIPT, STYLE};
 pub use shell::moment;

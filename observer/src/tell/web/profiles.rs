@@ -34,7 +34,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::api::{Target, snapshot_of};
-use super::{Shown, text};
+use super::refusal::text;
+use super::shown::Shown;
 use crate::board::TargetState;
 use crate::sample::GrowthSite;
 use crate::tell::report::svg::SvgError;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
-use super::api::{ALERTS_SCHEMA, Alerts, HISTORY_SCHEMA, History, TARGETS_SCHEMA, Targets};
+use super::documents::{ALERTS_SCHEMA, Alerts, HISTORY_SCHEMA, History, TARGETS_SCHEMA, Targets};
 use crate::diagnose::{self, Diagnosis};
 use crate::tell::alert::{Notification, message};
 use crate::tell::report::{SNAPSHOT_SCHEMA, Snapshot};

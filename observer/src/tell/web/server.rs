@@ -35,8 +35,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::auth::{Connection, Gate, admitted};
 use super::limits::{Limits, Patient, bounded};
+use super::routes::routes;
+use super::shown::{Shown, TELEMETRY_PATH};
 use super::web_config::{Watched, WebConfigError};
-use super::{Shown, TELEMETRY_PATH, routes};
 
 /// For a request's head to arrive, and for a connection to be idle.
 const HEAD: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ use rustls::{
 };
 use serde::Deserialize;
 
-use super::web_config::Reader;
+use super::reader::Reader;
 
 /// Names of the format for the groups that are spoken here.
 const CURVES: [(&str, NamedGroup); 3] = [

@@ -6,9 +6,6 @@
 //! because a file that is being written looks like one without it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,10 +14,9 @@ use axum::http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use serde::Deserialize;
 
+use super::reader::{Reader, Stamp};
 use super::tls::{self, TlsError, TlsSettings};
 
-/// Of the file and of each certificate file.
-const MOST_BYTES: u64 = 1 << 20;
 /// Between two looks at whether something has changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a login may cost: 2^16 rounds take seconds.
@@ -78,48 +74,6 @@ struct HttpSettings {
 struct RateSettings {
     interval: Option<String>,
     burst: Option<u32>,
-}
-
-/// A file that was read, so that a change of it is seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    /// Device, inode, length, changed; absent where it could not be looked at.
-    was: Option<(u64, u64, u64, i64, i64)>,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        let was = fs::metadata(path).ok();
-        let was = was.map(|m| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
-        Self { path: path.to_owned(), was }
-    }
-
-    fn is_current(&self) -> bool {
-        *self == Self::of(&self.path)
-    }
-}
-
-/// Reads files below a directory and remembers which.
-pub(crate) struct Reader {
-    directory: PathBuf,
-    stamps: Vec<Stamp>,
-}
-
-impl Reader {
-    /// Relative paths are relative to the file that names them.
-    pub(crate) fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        let path = self.directory.join(path);
-        self.stamps.push(Stamp::of(&path));
-        let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        if bytes.len() as u64 > MOST_BYTES {
-            return Err(io::Error::other(format!("{} is larger than 1 MiB", path.display())));
-        }
-        Ok(bytes)
-    }
 }
 
 /// Whether the server is reached by https with this file. Wrong files are not: to start with one fails anyway.
@@ -350,6 +304,8 @@ impl WebConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn said(text: &str) -> String {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::frame_words;
 use crate::diagnose::{Diagnosis, site};
+use crate::escape::escape;
 use crate::format::{bytes, bytes_per_second, count, counted};
 use crate::sample::{GrowthSite, MappedSource};
-use crate::tell::report::escape::escape;
+use crate::tell::report::allocated::frame_words;
 
 /// The sites that grow most, each from where the target's own code comes in; what is a fiftieth of the first is left
 /// out.

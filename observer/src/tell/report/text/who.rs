@@ -1,7 +1,7 @@
 //! Who is observed, in a line: process, runtime, container and pod.
 
+use crate::escape::escape;
 use crate::sample::{Container, TargetInfo};
-use crate::tell::report::escape::escape;
 
 /// `checkout (pid 4242, go1.27.3, stripped)`.
 pub fn target(target: &TargetInfo) -> String {

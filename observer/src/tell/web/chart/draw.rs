@@ -11,8 +11,8 @@ use plotters::style::{Color as _, IntoFont as _, RGBColor, TRANSPARENT, TextStyl
 use super::axis::{self, Marked};
 use super::layers::{Kind, Layer, Picture};
 use super::paint::{Paint, Paints, escape};
+use crate::escape::escape as harmless;
 use crate::format;
-use crate::tell::report::escape::escape as harmless;
 
 /// The library places everything on whole units: so many to a pixel of the page.
 const FINE: u32 = 4;

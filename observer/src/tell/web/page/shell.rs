@@ -4,8 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::assets;
 use crate::diagnose::Verdict;
+use crate::escape::escape;
 use crate::format;
-use crate::tell::report::escape::escape;
 use crate::tell::web::chart::clock;
 
 /// A name or sentence from outside: harmless characters only, never endless. The markup's own escaping comes on top.

@@ -8,15 +8,18 @@
 mod allocated;
 mod attribution;
 mod cause;
+mod findings;
 pub mod growth;
 mod history;
 pub mod locks;
 mod memory;
 pub mod recording;
+mod sentences;
 pub mod site;
 mod trend;
 mod turnover;
 mod verdict;
+mod words;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

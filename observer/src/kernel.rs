@@ -75,22 +75,22 @@ impl Default for KernelOptions {
     }
 }
 
+const BUILD_AGAIN: &str = "build it again after `cargo xtask setup`";
+const PERMIT: &str = "run as root or grant it; seccomp must let bpf(2) through";
+const RAISE: &str = "raise its limit: resources.limits.memory, MemoryMax";
+const NEEDS_BTF: &str = "needs a kernel with CONFIG_DEBUG_INFO_BTF";
+
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    #[error(
-        "this binary was built without its eBPF object: {reason} (build it again after `cargo xtask setup`)"
-    )]
+    #[error("this binary was built without its eBPF object: {reason} ({BUILD_AGAIN})")]
     NotBuilt { reason: &'static str },
-    #[error(
-        "bpf(2) is not permitted: {missing} missing (run as root or grant it; seccomp must let bpf(2) through)"
-    )]
+    #[error("bpf(2) is not permitted: {missing} missing ({PERMIT})")]
     NotPermitted { missing: String },
     #[error(
-        "no memory for the eBPF {what}, which count against the memory limit of observer's own cgroup (raise its limit: \
-         resources.limits.memory, MemoryMax)"
+        "no memory for the eBPF {what}, which count against the memory limit of observer's own cgroup ({RAISE})"
     )]
     NoMemory { what: &'static str },
-    #[error("{0} (needs a kernel with CONFIG_DEBUG_INFO_BTF)")]
+    #[error("{0} ({NEEDS_BTF})")]
     Layout(#[from] layout::LayoutError),
     #[error("loading the eBPF object: {0}")]
     Load(#[from] EbpfError),
@@ -110,6 +110,29 @@ pub enum KernelError {
     NoAllocations,
     #[error("breakpoints in the allocator of process {pid}: {error}")]
     Breakpoints { pid: u32, error: io::Error },
+}
+
+impl KernelError {
+    /// What helps against it, where that is known; the error's text has it in brackets at its end.
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::NotBuilt { .. } => Some(BUILD_AGAIN),
+            Self::NotPermitted { .. } => Some(PERMIT),
+            Self::NoMemory { .. } => Some(RAISE),
+            Self::Layout(_) => Some(NEEDS_BTF),
+            Self::Program { remedy, .. } => Some(remedy),
+            _ => None,
+        }
+    }
+
+    /// What is the matter, without the remedy.
+    pub fn reason(&self) -> String {
+        let text = self.to_string();
+        match self.remedy() {
+            Some(remedy) => text.strip_suffix(&format!(" ({remedy})")).map(str::to_owned).unwrap_or(text),
+            None => text,
+        }
+    }
 }
 
 /// The loaded eBPF object. Dropping it detaches everything.

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::diagnose::locks;
 use crate::kernel::Fault;
 use crate::memory::usage::ProcessReader;
 use crate::process::Exited;
@@ -156,7 +155,6 @@ impl Observer {
         sample.memory = self.process.memory().map_err(|_| Exited)?;
         self.runtimes.sample_into(&mut sample)?;
         self.native.sample_into(&mut sample)?;
-        locks::tell(&mut sample);
         if let Some(growth) = &mut sample.growth {
             growth.page_faults = self.target.page_faults().saturating_sub(self.first_page_faults);
         }

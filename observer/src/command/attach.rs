@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::outcome::{self, FailOn, Format};
 use super::record::{self, Recorder};
 use super::{Usage, parse_duration, parse_sample_bytes};
-use crate::diagnose::{Diagnosis, History, diagnose};
+use crate::diagnose::{Diagnosis, History, diagnose, locks};
 use crate::observe::{DRAIN, Observer, Options};
 use crate::process::Exited;
 use crate::process::find;
@@ -169,7 +169,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn keep(&mut self, observer: &Observer, sample: Sample) {
+    fn keep(&mut self, observer: &Observer, mut sample: Sample) {
+        locks::tell(&mut sample);
         let sample = Arc::new(sample);
         if let Some(recorder) = &mut self.recorder {
             recorder.sample(observer.info(), &sample);

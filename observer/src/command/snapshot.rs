@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use jiff::{Timestamp, Unit};
 
 use super::{parse_duration, style};
+use crate::diagnose::locks;
 use crate::observe::{DRAIN, Observer, Options};
 use crate::process::find;
 use crate::tell::report::{Snapshot, folded, json, pprof, svg, text};
@@ -59,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(time) = arguments.growth {
         watch(&mut observer, time);
     }
-    let sample = observer.snapshot()?;
+    let mut sample = observer.snapshot()?;
+    locks::tell(&mut sample);
     let now = Timestamp::now();
     let taken_at = now.round(Unit::Second).unwrap_or(now).to_string();
     let snapshot = Snapshot::new(observer.info().clone(), sample, taken_at);

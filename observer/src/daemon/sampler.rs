@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::board::{Board, TargetState};
-use crate::diagnose::{Bounds, Diagnosis, History, diagnose};
+use crate::diagnose::{Bounds, Diagnosis, History, diagnose, locks};
 use crate::error_line::error_line;
 use crate::kernel::Fault;
 use crate::observe::{KernelSource, Observer, Options};
@@ -275,6 +275,7 @@ impl Following<'_> {
     }
 
     fn take(&mut self, mut sample: Sample) {
+        locks::tell(&mut sample);
         let now = unix_now();
         self.common.metrics.sampled(sample.took_seconds);
         self.common.board.lose(&sample.losses);

@@ -1,6 +1,6 @@
 //! How many bytes each member of a leaking group keeps, and of the growth how much that explains.
 //!
-//! Reads a cluster, the memory floor and counts; gives a [`Holding`] with its evidence in words. Two kinds of evidence:
+//! Reads a cluster, the memory floor and counts; gives a [`Holding`] with its evidence as values. Two kinds of evidence:
 //! *direct* (stacks, and heap reached from the members alone) and *differences* (bytes more per member more, between
 //! collections). Direct evidence misses what something else holds as well; differences include all that grows
 //! alongside. Where both exist the one that cannot be wrong in that situation is taken, and both are said.
@@ -8,8 +8,6 @@
 use super::cause::Cluster;
 use super::memory::Reading;
 use super::trend::{self, Point};
-use crate::format::{bytes, percent};
-use crate::language;
 use crate::sample::Group;
 
 /// What one member of the culprit keeps, its companions' share included.
@@ -20,12 +18,92 @@ pub struct Holding {
     pub heap: f64,
     /// One standard error of `per_member`, where it can be told.
     pub error: Option<f64>,
-    pub source: String,
-    pub evidence: Vec<String>,
+    pub source: Source,
+    pub evidence: Vec<Evidence>,
     /// Share of the growth of memory in use, 0 to 1.
     pub share: f64,
     /// `share` rests on more than that both rise.
     pub share_is_direct: bool,
+}
+
+/// What `per_member` rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Source {
+    #[default]
+    StacksOnly,
+    /// Stacks, and the heap that only the members reach.
+    Direct {
+        sampled: u64,
+    },
+    /// That, and what a global reaches too.
+    WithGlobal,
+    Differences,
+    /// Of several leaks at a time.
+    SharedDifferences,
+}
+
+/// A finding about what members hold; bytes of one member, where nothing else is said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evidence {
+    Held {
+        each: f64,
+        stack: f64,
+        heap: f64,
+        error: f64,
+        sampled: u64,
+        companions: bool,
+    },
+    /// So many of those that were followed reach more than was followed.
+    Truncated {
+        truncated: u64,
+        sampled: u64,
+    },
+    /// Direct evidence beside differences.
+    Compared {
+        measured: Measured,
+        outcome: Outcome,
+    },
+    Differences {
+        each: f64,
+        error: f64,
+        stack: f64,
+        collected: bool,
+    },
+    StacksOnly {
+        stack: f64,
+        at_most: Option<f64>,
+    },
+    /// All members' gain a second, of what memory in use gains.
+    Share {
+        per_second: f64,
+        each: f64,
+        gain: f64,
+        share: f64,
+        grows: f64,
+        basis: String,
+    },
+}
+
+/// Bytes by which memory in use grows for each member more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measured {
+    BetweenCollections { each: f64, error: f64 },
+    BetweenSamples { each: f64, error: f64 },
+    WithGarbage { each: f64 },
+}
+
+/// How that stands beside what they hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    Agrees,
+    Less,
+    /// The groups in step hold the rest together.
+    HeldTogether,
+    More,
+    /// So much of it a global reaches as well.
+    Global {
+        also: f64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +175,6 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
     let root = direct(cluster.root.group());
     let rate = cluster.root.rise.per_second.max(1e-9);
     let alone = all_per_second <= rate * 1.001;
-    let noun = language::of(cluster.root.group().kind).noun();
     let mut sum = root;
     for (other, _) in &cluster.others {
         let ratio = positive(other.rise.per_second) / rate;
@@ -113,28 +190,22 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
     let certain = reading.trend.live_is_certain;
     let collected = reading.trend.collections > 0 || !certain;
     let mut held = Holding { stack: sum.stack, ..Holding::default() };
-    let with = if cluster.others.is_empty() { "" } else { ", with the groups in step" };
-
     if sum.heap_known {
-        let seen = format!("stack and heap reached only from {} of them", root.sampled.max(1));
         held.per_member = known;
         held.heap = sum.heap;
         held.error = Some(sum.error);
         held.share_is_direct = true;
-        held.source = seen;
-        held.evidence.push(format!(
-            "holds {} each{with}: {} stack, {} heap that nothing else reaches (± {}, followed from {} of them)",
-            bytes(known),
-            bytes(sum.stack),
-            bytes(sum.heap),
-            bytes(sum.error),
-            root.sampled.max(1),
-        ));
+        held.source = Source::Direct { sampled: root.sampled.max(1) };
+        held.evidence.push(Evidence::Held {
+            each: known,
+            stack: sum.stack,
+            heap: sum.heap,
+            error: sum.error,
+            sampled: root.sampled.max(1),
+            companions: !cluster.others.is_empty(),
+        });
         if root.truncated > 0 {
-            held.evidence.push(format!(
-                "{} of {} followed {noun}s reach more than was followed: the true figure is larger",
-                root.truncated, root.sampled
-            ));
+            held.evidence.push(Evidence::Truncated { truncated: root.truncated, sampled: root.sampled });
         }
         if let Some((each, error)) = measured.filter(|_| alone) {
             if certain {
@@ -147,39 +218,32 @@ pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) ->
         held.per_member = each.max(sum.stack);
         held.heap = (held.per_member - sum.stack).max(0.0);
         held.error = Some(error);
-        held.source = if alone {
-            "differences between samples".to_owned()
-        } else {
-            "differences between samples, shared among the leaks by their counts".to_owned()
-        };
-        let when = if collected { " after collections" } else { "" };
-        held.evidence.push(format!(
-            "{} more memory per {noun} more, between samples{when} (± {}); {} of it stack: all that grows alongside is included",
-            bytes(held.per_member), bytes(error), bytes(sum.stack)
-        ));
+        held.source = if alone { Source::Differences } else { Source::SharedDifferences };
+        held.evidence.push(Evidence::Differences {
+            each: held.per_member,
+            error,
+            stack: sum.stack,
+            collected,
+        });
     } else {
         // No collection in the window: what the heap gained may be garbage. Only the stacks are sure.
         held.per_member = sum.stack;
-        held.source = "stacks only".to_owned();
-        held.evidence.push(format!(
-            "holds at least {} of stack each; no collection of garbage ran in the window, so what of the heap is theirs is unknown{}",
-            bytes(sum.stack),
-            measured.map_or_else(String::new, |(each, _)| format!(" (at most {})", bytes(each.max(0.0)))),
-        ));
+        held.source = Source::StacksOnly;
+        let at_most = measured.map(|(each, _)| each.max(0.0));
+        held.evidence.push(Evidence::StacksOnly { stack: sum.stack, at_most });
     }
     let grows = reading.trend.live_slope_bytes_per_second;
     let gain = held.per_member * rate;
     held.share = if grows > 0.0 && gain > 0.0 { (gain / grows).clamp(0.0, 1.0) } else { 0.0 };
     if held.share > 0.0 {
-        held.evidence.push(format!(
-            "{} x {} = {}/s, {} of the {}/s by which {} grows",
-            crate::format::rate(rate),
-            bytes(held.per_member),
-            bytes(gain),
-            percent(held.share),
-            bytes(grows),
-            reading.trend.live_basis,
-        ));
+        held.evidence.push(Evidence::Share {
+            per_second: rate,
+            each: held.per_member,
+            gain,
+            share: held.share,
+            grows,
+            basis: reading.trend.live_basis.clone(),
+        });
     }
     held
 }
@@ -190,50 +254,45 @@ fn weigh_with_garbage(held: &mut Holding, sum: &Direct, each: f64) {
     let known = sum.stack + sum.heap;
     let with_global = known + sum.also_global;
     if sum.also_global >= 0.1 * known && each >= 0.75 * with_global {
-        count_global(
-            held,
-            sum,
-            &format!("memory in use grows by {} per member more, garbage included", bytes(each)),
-        );
+        count_global(held, sum, Measured::WithGarbage { each });
     }
 }
 
 /// What a global reaches too is the members' as well: a registry that they are never taken out of.
-fn count_global(held: &mut Holding, sum: &Direct, said: &str) {
+fn count_global(held: &mut Holding, sum: &Direct, measured: Measured) {
     let known = sum.stack + sum.heap;
     held.per_member = known + sum.also_global;
     held.heap = held.per_member - sum.stack;
-    held.source = "stack, heap reached only from them, and heap a global reaches too".to_owned();
-    held.evidence.push(format!(
-        "{said}: of what they hold, {} each is also reached from a global (a registry they are never taken out of?)",
-        bytes(sum.also_global)
-    ));
+    held.source = Source::WithGlobal;
+    held.evidence.push(Evidence::Compared { measured, outcome: Outcome::Global { also: sum.also_global } });
 }
 
 /// Direct evidence and differences, side by side.
 fn weigh(held: &mut Holding, sum: &Direct, each: f64, error: f64, cluster: &Cluster<'_>, collected: bool) {
     let known = sum.stack + sum.heap;
-    let when = if collected { "between collections" } else { "between samples" };
-    let said = format!("memory in use grows by {} per member more {when} (± {})", bytes(each), bytes(error));
+    let measured = if collected {
+        Measured::BetweenCollections { each, error }
+    } else {
+        Measured::BetweenSamples { each, error }
+    };
     let with_global = known + sum.also_global;
     if sum.also_global >= 0.1 * known && (each - with_global).abs() < (each - known).abs() {
-        count_global(held, sum, &said);
-    } else if (each - known).abs() <= (0.25 * known).max(2.5 * error) {
-        held.evidence.push(format!("{said}, which agrees"));
+        return count_global(held, sum, measured);
+    }
+    let outcome = if (each - known).abs() <= (0.25 * known).max(2.5 * error) {
+        Outcome::Agrees
     } else if each < known {
-        held.evidence.push(format!("{said}, less than they hold: something else shrank meanwhile"));
+        Outcome::Less
     } else if sum.truncated * 2 > sum.sampled
         || (!cluster.others.is_empty() && each - 2.0 * error > 1.5 * known)
     {
         held.per_member = each;
         held.heap = each - sum.stack;
         held.error = Some(error);
-        held.source = "differences between samples".to_owned();
-        held.evidence
-            .push(format!("{said}: the groups in step hold the rest together, so none holds it alone"));
+        held.source = Source::Differences;
+        Outcome::HeldTogether
     } else {
-        held.evidence.push(format!(
-            "{said}, more than they alone hold: the rest is shared with others, or grows beside them"
-        ));
-    }
+        Outcome::More
+    };
+    held.evidence.push(Evidence::Compared { measured, outcome });
 }

@@ -1,6 +1,7 @@
 //! Who holds a lock, and who waits in a circle, in sentences.
 //!
-//! Takes what the collector found, fills in `owner` and `description`. Names are as the target gave them: whoever
+//! Takes a sample that is whole, and fills in `owner` and `description`, which are kept with it: the last thing before it
+//! is recorded, shown or judged. Nobody reads them again but people. Names are as the target gave them: whoever
 //! prints a sentence escapes it.
 
 use super::site;

@@ -48,6 +48,11 @@ impl Rise {
     pub fn seconds(&self) -> f64 {
         self.to - self.from
     }
+
+    /// Of those that came, not one.
+    pub fn none_left(&self) -> bool {
+        self.left < 0.5
+    }
 }
 
 /// What a group's series says about it.

@@ -14,13 +14,9 @@ pub fn threads(error: &ThreadError) -> Degraded {
     }
 }
 
-/// `KernelError` says its remedy itself, in brackets at its end.
 pub fn kernel(error: &KernelError) -> Degraded {
-    let text = error.to_string();
-    let (reason, remedy) = text
-        .strip_suffix(')')
-        .and_then(|text| text.rsplit_once(" ("))
-        .unwrap_or((&text, "`observer doctor` says what is missing"));
+    let reason = error.reason();
+    let remedy = error.remedy().unwrap_or("`observer doctor` says what is missing");
     Degraded {
         feature: "ebpf".to_owned(),
         reason: format!(
@@ -75,5 +71,10 @@ mod tests {
         assert_eq!(degraded.remedy, "build it again after `cargo xtask setup`");
         let degraded = kernel(&KernelError::NoSuchProcess { pid: 5 });
         assert!(degraded.reason.starts_with("no process 5; ") && degraded.remedy.contains("doctor"));
+        // What the kernel says in brackets is no remedy.
+        let error = std::io::Error::from_raw_os_error(libc::ENOMEM);
+        let degraded = kernel(&KernelError::Census { pid: 5, error });
+        assert!(degraded.reason.contains("(os error 12); without eBPF"), "{degraded:?}");
+        assert!(degraded.remedy.contains("doctor"), "{degraded:?}");
     }
 }

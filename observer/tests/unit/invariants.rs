@@ -224,6 +224,7 @@ fn tell_never_looks_behind_the_diagnosis() {
 
 #[test]
 fn collectors_do_not_know_their_readers() {
+    none(&wrong_imports("observe", &["diagnose", "timeline", "board", "tell", "command", "daemon"]));
     for module in ["process", "kernel", "symbol", "unwind", "runtime", "threads", "memory"] {
         none(&wrong_imports(module, &["diagnose", "tell", "command", "observe"]));
     }

@@ -168,18 +168,10 @@ fn milliseconds(seconds: f64) -> String {
     if (0.0..1.0).contains(&seconds) { format!("{:.0} ms", seconds * 1000.0) } else { duration(seconds) }
 }
 
+/// As it begins a line. Sentences begin with a word of ours or a number, never with a name.
 pub(crate) fn capital(sentence: &str) -> String {
-    // A sentence that begins with a name keeps it as it is.
-    match sentence.chars().next() {
-        Some(first)
-            if sentence.starts_with("memory ")
-                || sentence.starts_with("the ")
-                || sentence.starts_with("what ") =>
-        {
-            first.to_uppercase().chain(sentence.chars().skip(1)).collect()
-        }
-        _ => sentence.to_owned(),
-    }
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 pub(crate) fn members(group: &Group) -> String {

@@ -64,7 +64,7 @@ pub fn memory(view: &View) -> Markup {
                     div { dt { (runtime) " stacks in use" } dd { (bytes(heap.stack_in_use_bytes)) } }
                 }
                 @if !trend.live_basis.is_empty() && view.diagnosis.samples > 1 {
-                    div { dt { (capital(&trend.live_basis)) } dd { (format::bytes_per_second(trend.live_slope_bytes_per_second)) } }
+                    div { dt { (text::capital(&trend.live_basis)) } dd { (format::bytes_per_second(trend.live_slope_bytes_per_second)) } }
                 }
                 @if let Some(limit) = memory.limit_bytes.filter(|limit| *limit > 0) {
                     div {
@@ -80,18 +80,13 @@ pub fn memory(view: &View) -> Markup {
                     div { dt { "Reaches the limit in" } dd { strong { (format::duration(left)) } } }
                 }
                 @for (kind, count) in sample.totals.tasks() {
-                    div { dt { (capital(language::of(kind).noun())) "s" } dd { (format::count(count)) } }
+                    div { dt { (text::capital(language::of(kind).noun())) "s" } dd { (format::count(count)) } }
                 }
                 @if sample.totals.threads > 0 { div { dt { "Threads" } dd { (format::count(sample.totals.threads)) } } }
             }
             @for words in text::kernel_words(&view.diagnosis) { p class="small" { (safe(&words)) } }
         }
     }
-}
-
-fn capital(words: &str) -> String {
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Where memory that is still there was first touched.

@@ -1,6 +1,7 @@
 //! What tracked allocations say: which site holds the live bytes, in a sentence where it carries one.
 
-use super::{Diagnosis, site};
+use super::diagnosis::Diagnosis;
+use super::site;
 use crate::format::{bytes, bytes_per_second, counted, percent};
 use crate::language;
 use crate::sample::{AllocationSite, Allocations};

@@ -2,10 +2,11 @@
 //!
 //! Takes what was decided, gives words; decides nothing.
 
+use super::diagnosis::{Diagnosis, Verdict};
 use super::findings::Findings;
 use super::turnover;
 use super::words::{early_words, quiet_because, who};
-use super::{Diagnosis, Verdict, allocated, growth, site};
+use super::{allocated, growth, site};
 use crate::format::{bytes, bytes_per_second, counted, duration, percent, rate};
 use crate::language;
 

@@ -6,13 +6,14 @@
 use super::allocated;
 use super::attribution::{self, Holding};
 use super::cause::{self, Cluster};
+use super::diagnosis::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict};
 use super::findings::Findings;
 use super::history::History;
 use super::memory::{self, Reading};
 use super::sentences::sentences;
 use super::turnover;
 use super::words;
-use super::{Bystander, Culprit, Diagnosis, GrowthTotals, SCHEMA, Verdict, growth, site};
+use super::{growth, site};
 use crate::format::duration;
 use crate::sample::TargetInfo;
 

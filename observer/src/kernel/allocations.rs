@@ -17,11 +17,14 @@ use aya::maps::{Array, Map, MapData, RingBuf};
 use aya_obj::Object;
 use observer_common::allocations::{AllocationHeader, FreeRecord, cookie};
 
+use super::error::KernelError;
+use super::events::{Allocation, Made};
 use super::features::{self, Feature, Refusal, State};
+use super::maps::take_map;
+use super::options::KernelOptions;
 use super::source::{Drained, Object as Loaded, Source};
 use super::sys::{self, ProbeKind};
 use super::targets::{TargetHandle, Targets};
-use super::{KernelError, KernelOptions, take_map};
 
 pub use observer_common::allocations::kind;
 
@@ -52,43 +55,6 @@ pub struct Function {
     pub bytes: u64,
     /// One of [`kind`].
     pub kind: u32,
-}
-
-/// A sampled allocation of a target, or one that was freed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allocation {
-    Made(Made),
-    Freed { pid: u32, address: u64, born: u64 },
-}
-
-impl Allocation {
-    /// Of the target, in our PID namespace.
-    pub fn pid(&self) -> u32 {
-        match self {
-            Self::Made(made) => made.pid,
-            Self::Freed { pid, .. } => *pid,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Made {
-    /// Of the target, in our PID namespace.
-    pub pid: u32,
-    /// Thread id in the initial PID namespace.
-    pub global_tid: u32,
-    /// Monotonic nanoseconds; with the address the name of the block.
-    pub time: u64,
-    pub address: u64,
-    /// As asked for.
-    pub size: u64,
-    /// Mean bytes to a sample when it was drawn.
-    pub period: u64,
-    /// Of the caller: its return address, and its stack from there up.
-    pub ip: u64,
-    pub sp: u64,
-    pub bp: u64,
-    pub stack: Vec<u8>,
 }
 
 pub(super) struct Allocations {

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
-use super::{KernelError, OBJECT, features, sys};
+use super::error::KernelError;
+use super::object::OBJECT;
+use super::{features, sys};
 
 /// The empty program, loaded. Attached only while a [`Self::attach`] lives.
 pub struct Floor {

@@ -16,12 +16,15 @@ use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::{PerfEvent, ProgramError};
 use observer_common::growth::{FaultHeader, MAX_FRAMES, MAX_STACK_BYTES, MOVED};
 
+use super::error::KernelError;
+use super::events::{Fault, Moved};
 use super::features::{self, Feature, Refusal, State};
+use super::maps::take_map;
+use super::options::KernelOptions;
 use super::source::{Drained, Object, Source};
 use super::sys;
 use super::targets::Targets;
 use super::windows::{Hooks, Rate, Schedule, Step, Windows};
-use super::{KernelError, KernelOptions, take_map};
 
 const PAGE_FAULTS: &str = "perf event page-faults";
 
@@ -43,40 +46,6 @@ const BURST: f64 = 0.02;
 
 /// Samples taken from the ring in one go; the rest waits for the next.
 const MAX_FAULTS: usize = 1 << 15;
-
-/// One page fault of a target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fault {
-    /// Of the target, in our PID namespace.
-    pub pid: u32,
-    /// Thread id in the initial PID namespace.
-    pub global_tid: u32,
-    /// Monotonic nanoseconds.
-    pub time: u64,
-    /// What was touched for the first time.
-    pub address: u64,
-    /// User registers, also where the kernel touched the page on the thread's behalf.
-    pub ip: u64,
-    pub sp: u64,
-    pub bp: u64,
-    /// Faults that this one stands for.
-    pub weight: u64,
-    /// By frame pointers, innermost first: the interrupted instruction, then return addresses.
-    pub frames: Vec<u64>,
-    /// Stack from `sp` up, where the target is set to have it copied.
-    pub stack: Vec<u8>,
-    /// No fault: so many bytes of mapping move from an address to `address`, and only `pid` and `time` say more.
-    pub moved: Option<Moved>,
-}
-
-/// A mapping on its way to another address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    pub from: u64,
-    pub bytes: u64,
-    /// What it is to have there.
-    pub room: u64,
-}
 
 pub(super) struct Growth {
     program: OwnedFd,

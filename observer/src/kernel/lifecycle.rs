@@ -3,35 +3,18 @@
 use aya::maps::{MapData, RingBuf};
 use observer_common::lifecycle::{EXEC, EXIT, Event, FORK};
 
+use super::error::KernelError;
+use super::events::{Change, LifecycleEvent};
 use super::features::{self, Feature, State};
+use super::maps::take_map;
+use super::options::KernelOptions;
 use super::source::{Drained, Object, Source};
 use super::targets::Targets;
-use super::{KernelError, KernelOptions, take_map};
 
 const PROCESS: &str = "tp_btf/sched_process_*";
 
 /// Events taken from the ring in one go; the rest waits for the next.
 const MAX_EVENTS: usize = 1 << 14;
-
-/// What happened to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It runs another program: maps and symbols are no longer what they were.
-    Exec,
-    /// Its last thread ended; the status is as `wait(2)` gives it.
-    Exit { status: u32 },
-    /// It has a child process, by its pid in the initial namespace. The child is no target by that.
-    Fork { child_global_tgid: u32 },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LifecycleEvent {
-    /// Of the target, in our PID namespace.
-    pub pid: u32,
-    /// Monotonic nanoseconds.
-    pub time: u64,
-    pub change: Change,
-}
 
 pub(super) struct Lifecycle {
     events: RingBuf<MapData>,

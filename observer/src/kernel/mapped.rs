@@ -7,10 +7,12 @@ use aya::maps::{Array, MapData, MapError, PerCpuArray};
 use aya::programs::{FExit, ProgramError, TracePoint};
 use observer_common::mapped::{CALLS, Call, MappedCounters};
 
+use super::error::KernelError;
 use super::features::{self, Feature, Refusal, State};
+use super::maps::{clear, take_map};
+use super::options::KernelOptions;
 use super::source::{Object, Source};
 use super::targets::TargetHandle;
-use super::{KernelError, KernelOptions, clear, take_map};
 use crate::process::maps;
 use crate::sample::{Mapped, MappedCall, MappedSource};
 

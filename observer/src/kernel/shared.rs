@@ -8,8 +8,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::allocations::{Allocation, Function};
-use super::{Census, Drained, KernelError, KernelOptions, Probes, TargetHandle};
+use super::allocations::Function;
+use super::census::Census;
+use super::error::KernelError;
+use super::events::Allocation;
+use super::options::KernelOptions;
+use super::probes::Probes;
+use super::source::Drained;
+use super::targets::TargetHandle;
 use crate::sample::{Degraded, Mapped, Waits, lose};
 
 /// Sampled allocations that wait for their follower: a copied stack each.

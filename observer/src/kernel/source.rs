@@ -1,19 +1,16 @@
-//! What a source of kernel data is, and the list of them. A new one is a file with a [`Source`], and a line in each
-//! function of [`Sources`].
+//! What a source of kernel data is. A new one is a file with a [`Source`], and a line in each function of `sources.rs`.
 //!
 //! Each chooses its own hook: the cheapest that this kernel permits, tried in order, never assumed.
 
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf};
 
-use super::allocations::{Allocation, Allocations};
-use super::features::{Feature, Features};
-use super::growth::{Fault, Growth};
-use super::lifecycle::{Lifecycle, LifecycleEvent};
-use super::mapped::MappedCalls;
+use super::error::KernelError;
+use super::events::{Allocation, Fault, LifecycleEvent};
+use super::features::Feature;
+use super::options::KernelOptions;
 use super::targets::{TargetHandle, Targets};
-use super::waits::FutexWaits;
-use super::{KernelError, KernelOptions};
+
 use crate::sample::Losses;
 
 /// What the kernel half has put by since it was last drained, of all targets.
@@ -70,51 +67,5 @@ impl Object<'_> {
         program.load(event, btf)?;
         program.attach()?;
         Ok(())
-    }
-}
-
-/// The sources that could be attached; absent where not asked for or refused.
-pub(super) struct Sources {
-    pub(super) allocations: Option<Allocations>,
-    pub(super) waits: Option<FutexWaits>,
-    pub(super) growth: Option<Growth>,
-    pub(super) lifecycle: Option<Lifecycle>,
-    pub(super) mapped: Option<MappedCalls>,
-}
-
-impl Sources {
-    pub(super) fn load(
-        from: &mut Object<'_>,
-        options: &KernelOptions,
-        features: &mut Features,
-    ) -> Result<Self, KernelError> {
-        fn load<S: Source>(
-            from: &mut Object<'_>,
-            options: &KernelOptions,
-            features: &mut Features,
-        ) -> Result<Option<S>, KernelError> {
-            let (source, feature) = S::load(from, options)?;
-            features.list.push(feature);
-            Ok(source)
-        }
-        // Allocations first: they are loaded past aya, while all maps are there to be found.
-        let allocations = load(from, options, features)?;
-        Ok(Self {
-            allocations,
-            waits: load(from, options, features)?,
-            growth: load(from, options, features)?,
-            lifecycle: load(from, options, features)?,
-            mapped: load(from, options, features)?,
-        })
-    }
-
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut dyn Source> {
-        fn as_source(source: &mut Option<impl Source>) -> Option<&mut dyn Source> {
-            source.as_mut().map(|source| source as &mut dyn Source)
-        }
-        let Self { allocations, waits, growth, lifecycle, mapped } = self;
-        [as_source(allocations), as_source(waits), as_source(growth), as_source(lifecycle), as_source(mapped)]
-            .into_iter()
-            .flatten()
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use aya::maps::{Array, MapData, MapError};
 use observer_common::target::{MAX_TARGETS, SEARCHED, TABLE, Target};
 
-use super::KernelError;
 use super::census::CensusProgram;
+use super::error::KernelError;
 
 /// A process that the kernel side observes.
 #[derive(Clone, Debug, PartialEq, Eq)]

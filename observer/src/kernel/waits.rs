@@ -15,12 +15,14 @@ use aya::maps::{Array, MapData, MapError, PerCpuArray};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use observer_common::waits::{BUCKETS, Timing, WaitCounters};
 
+use super::error::KernelError;
 use super::features::{self, Feature, State};
+use super::maps::{clear, take_map};
+use super::options::KernelOptions;
 use super::source::{Drained, Object, Source};
 use super::sys;
 use super::targets::{TargetHandle, Targets};
 use super::windows::{Hooks, Rate, Schedule, Step};
-use super::{KernelError, KernelOptions, clear, take_map};
 use crate::sample::Waits;
 
 const SWITCH: &str = "tp_btf/sched_switch";

@@ -10,6 +10,7 @@ mod simulate;
 mod support;
 
 mod alerts;
+mod arrows;
 mod commands;
 mod config;
 mod dashboard;

@@ -30,7 +30,8 @@ pub struct Timing {
     pub mask: u32,
     /// Waits that each of them stands for.
     pub weight: u32,
-    /// Those that begin before, in monotonic nanoseconds. Changes only while the program is not attached.
+    /// Of those that begin from then on and before `until`, in monotonic nanoseconds.
+    pub from: u64,
     pub until: u64,
 }
 
@@ -53,7 +54,7 @@ pub struct Sleep {
 
 const _: () = assert!(MAX_SLEEPERS.is_power_of_two());
 const _: () = assert!(size_of::<WaitCounters>() == 320);
-const _: () = assert!(size_of::<Timing>() == 16);
+const _: () = assert!(size_of::<Timing>() == 24);
 const _: () = assert!(size_of::<Sleep>() == 40);
 
 crate::plain_data!(WaitCounters, Timing, Sleep);

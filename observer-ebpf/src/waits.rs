@@ -177,7 +177,7 @@ unsafe fn falls_asleep(task: *const c_void, target: Target, now: &mut u64) {
             return;
         }
         *now = bpf_ktime_get_ns();
-        if *now >= timing.until {
+        if *now < timing.from || *now >= timing.until {
             return;
         }
         if (*sleep).owner != owner && (*sleep).since != 0 && target::is_registered((*sleep).owner) {

@@ -44,6 +44,9 @@ const IN_WINDOW: f64 = 8.0;
 const ADAPT: f64 = 0.2;
 const BURST: f64 = 0.02;
 
+/// From when until when samples count outside of windows.
+const ALWAYS: [u64; 2] = [0, u64::MAX];
+
 /// Samples taken from the ring in one go; the rest waits for the next.
 const MAX_FAULTS: usize = 1 << 15;
 
@@ -55,8 +58,8 @@ pub(super) struct Growth {
     windows: Option<(Schedule, Rate)>,
     /// A sample stands for so many times the faults of its period: 1 but for windows.
     factor: u64,
-    /// Samples from then on, in monotonic nanoseconds, are outside of the window.
-    until: u64,
+    /// Samples from then on and until then count, in monotonic nanoseconds; others are outside of the window.
+    counted: [u64; 2],
     /// Samples of all processes, and how many there were at the last look.
     seen: PerCpuArray<MapData, u64>,
     seen_before: u64,
@@ -92,14 +95,16 @@ impl Growth {
         match schedule.step(now, || faults.is_busy(now)) {
             Step::Nothing | Step::Look => Ok(()),
             Step::Stay => {
-                (self.factor, self.until) = (1, u64::MAX);
+                (self.factor, self.counted) = (1, ALWAYS);
                 self.attach()
             }
-            Step::Open { until, weight } => {
-                let left = until.saturating_duration_since(Instant::now());
-                (self.factor, self.until) =
-                    (u64::from(weight), sys::monotonic().saturating_add(sys::nanoseconds(left)));
-                self.attach()
+            Step::Open { weight } => {
+                self.factor = u64::from(weight);
+                self.attach()?;
+                if let Some((schedule, _)) = &mut self.windows {
+                    self.counted = schedule.begin(Instant::now()).map(sys::monotonic_at);
+                }
+                Ok(())
             }
             Step::Close => {
                 self.events.clear();
@@ -157,13 +162,14 @@ impl Source for Growth {
     /// To be called several times a second: a burst fills the ring. Adapts the period to the number of samples.
     fn drain(&mut self, targets: &Targets, into: &mut Drained) {
         let faults = &mut into.faults;
+        let [from, until] = self.counted;
         // Bounded: a target may fault as fast as we read.
         while faults.len() < MAX_FAULTS
             && let Some(item) = self.ring.next()
         {
             let fault = parse(&item, |slot, tgid| targets.pid_of(slot, tgid));
             // A mapping that moves is followed at any time.
-            let in_time = fault.filter(|fault| fault.moved.is_some() || fault.time < self.until);
+            let in_time = fault.filter(|fault| fault.moved.is_some() || (from..until).contains(&fault.time));
             faults.extend(in_time.map(|fault| Fault { weight: fault.weight * self.factor, ..fault }));
         }
         self.samples += faults.len();
@@ -202,7 +208,7 @@ fn page_faults(from: &mut Object<'_>, options: &KernelOptions) -> Result<Growth,
         events: Vec::new(),
         windows,
         factor: 1,
-        until: u64::MAX,
+        counted: ALWAYS,
         seen,
         seen_before: 0,
         period: FIRST,

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya_obj::generated::bpf_insn;
 use nix::time::{ClockId, clock_gettime};
@@ -74,7 +74,16 @@ pub fn monotonic() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| nanoseconds(Duration::from(now)))
 }
 
-pub fn nanoseconds(duration: Duration) -> u64 {
+/// What that clock shows at that time.
+pub fn monotonic_at(time: Instant) -> u64 {
+    let (now, clock) = (Instant::now(), monotonic());
+    match time.checked_duration_since(now) {
+        Some(ahead) => clock.saturating_add(nanoseconds(ahead)),
+        None => clock.saturating_sub(nanoseconds(now.duration_since(time))),
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

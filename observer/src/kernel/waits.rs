@@ -36,6 +36,9 @@ const MAX_SHIFT: u32 = 10;
 /// Seconds between two looks at the rate; and between two while there are many.
 const ADAPT: f64 = 0.5;
 const BURST: f64 = 0.02;
+/// From when until when waits are timed outside of windows.
+const ALWAYS: [u64; 2] = [0, u64::MAX];
+const NEVER: [u64; 2] = [u64::MAX, u64::MAX];
 /// A look that the kernel interrupts so often (`EAGAIN`, a million tasks each) is given up.
 const MAX_RETRIES: u32 = 64;
 
@@ -96,7 +99,7 @@ impl FutexWaits {
         self.rate_since = Instant::now();
         let shift = next(self.shift, new as f64 / seconds);
         // Each wait says what it stands for, so that waits of different rates may mix.
-        if shift != self.shift && self.set_timing(shift, 1, u64::MAX).is_ok() {
+        if shift != self.shift && self.set_timing(shift, 1, ALWAYS).is_ok() {
             self.shift = shift;
         }
     }
@@ -106,8 +109,9 @@ impl FutexWaits {
         timed.saturating_sub(self.timed_before)
     }
 
-    fn set_timing(&mut self, shift: u32, factor: u32, until: u64) -> io::Result<()> {
-        let timing = Timing { mask: share(shift) - 1, weight: share(shift).saturating_mul(factor), until };
+    fn set_timing(&mut self, shift: u32, factor: u32, [from, until]: [u64; 2]) -> io::Result<()> {
+        let weight = share(shift).saturating_mul(factor);
+        let timing = Timing { mask: share(shift) - 1, weight, from, until };
         self.timing.set(0, timing, 0).map_err(io::Error::other)
     }
 
@@ -117,15 +121,21 @@ impl FutexWaits {
         match schedule.step(now, || switches.is_busy(now)) {
             Step::Nothing => Ok(()),
             Step::Stay => {
-                self.set_timing(self.shift, 1, u64::MAX)?;
+                self.set_timing(self.shift, 1, ALWAYS)?;
                 self.factor = 1;
-                self.attach()
+                self.attach()?;
+                self.look()
             }
-            Step::Open { until, weight } => {
-                let left = until.saturating_duration_since(Instant::now());
-                self.set_timing(self.shift, weight, sys::monotonic().saturating_add(sys::nanoseconds(left)))?;
+            Step::Open { weight } => {
                 self.factor = weight;
-                self.attach()
+                // However long attaching takes, the window is as long as it should be.
+                self.set_timing(self.shift, weight, NEVER)?;
+                self.attach()?;
+                if let Some((schedule, ..)) = &mut self.windows {
+                    let counted = schedule.begin(Instant::now()).map(sys::monotonic_at);
+                    self.set_timing(self.shift, weight, counted)?;
+                }
+                self.look()
             }
             Step::Close => {
                 // How many were timed in this window says how many are to be in the next.
@@ -142,12 +152,12 @@ impl FutexWaits {
         }
     }
 
-    /// Attaches the program. What ended while it was not, is found out.
+    /// Attaches the program. What ended while it was not, is to be found out next.
     fn attach(&mut self) -> io::Result<()> {
         self.link = Some(sys::attach_tracepoint(self.program.as_fd())?);
         self.timed_before += self.newly_timed();
         self.rate_since = Instant::now();
-        self.look()
+        Ok(())
     }
 
     fn look(&mut self) -> io::Result<()> {
@@ -217,7 +227,7 @@ impl Source for FutexWaits {
             windows,
         };
         source
-            .set_timing(0, 1, u64::MAX)
+            .set_timing(0, 1, ALWAYS)
             .map_err(|error| KernelError::Map { map: "WAITS_TIMING", error: MapError::IoError(error) })?;
         let cost = if source.windows.is_some() {
             "context switches a few percent dearer, of every process; on a machine that switches often a tenth of the time"

@@ -21,7 +21,7 @@ pub enum Hooks {
 /// Windows, and from when on there are any.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Windows {
-    /// One in each such period.
+    /// One in each such period: a whole number of times what is counted of it.
     pub every: Duration,
     /// What begins so long from the start of a window is counted; a page fault is.
     pub timed: Duration,
@@ -52,9 +52,8 @@ pub(super) enum Step {
     Nothing,
     /// Attach, for good.
     Stay,
-    /// Attach; what begins until then stands for so many.
+    /// Attach, and then ask [`Schedule::begin`] when to count: what begins then stands for so many.
     Open {
-        until: Instant,
         weight: u32,
     },
     /// Detach.
@@ -69,6 +68,10 @@ enum State {
     Open { closes: Instant },
     Shut { opens: Instant, closed: Instant, looks: u32 },
 }
+
+/// What is counted begins so long after the hook is attached: until then whoever opens a window has said so to the
+/// program, also where it has to wait for a CPU. A window that is shorter than it says would count too little.
+const LEAD: Duration = Duration::from_millis(20);
 
 /// Of one hook.
 pub(super) struct Schedule {
@@ -115,10 +118,9 @@ impl Schedule {
                     self.state = State::Staying;
                     return Step::Stay;
                 }
-                let until = now + self.timed;
-                self.state = State::Open { closes: until + self.watched };
+                self.state = State::Open { closes: now + LEAD + self.timed + self.watched };
                 let each = (self.every.as_secs_f64() / self.timed.as_secs_f64()).round().max(1.0) as u32;
-                Step::Open { until, weight: each.saturating_mul(1 + self.missed) }
+                Step::Open { weight: each.saturating_mul(1 + self.missed) }
             }
             State::Shut { opens, closed, looks } => {
                 // Twice as long after each look: a wait is known to within the length it has had.
@@ -132,9 +134,18 @@ impl Schedule {
         }
     }
 
+    /// From when until when is counted in the window that was opened, now that the hook is attached, however long that
+    /// took.
+    pub(super) fn begin(&mut self, now: Instant) -> [Instant; 2] {
+        let from = now + LEAD;
+        let until = from + self.timed;
+        self.state = State::Open { closes: until + self.watched };
+        [from, until]
+    }
+
     /// The period after this one that has room for a window. One that is over has had none: the next stands for it.
     fn next_period(&mut self, now: Instant) {
-        let window = self.timed + self.watched;
+        let window = LEAD + self.timed + self.watched;
         self.period += self.every;
         self.missed = 0;
         while self.period + self.every < now + window && self.missed < 1000 {
@@ -144,7 +155,7 @@ impl Schedule {
     }
 
     fn shut(&mut self, now: Instant) {
-        let room = self.every.saturating_sub(self.timed + self.watched);
+        let room = self.every.saturating_sub(LEAD + self.timed + self.watched);
         let part = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
         let opens = (self.period + room.mul_f64(part)).max(now);
         self.state = State::Shut { opens, closed: now, looks: 0 };
@@ -206,8 +217,10 @@ mod tests {
         let mut now = begun;
         while now < begun + Duration::from_secs(seconds) {
             match schedule.step(now, || true) {
-                Step::Open { until, weight } => {
-                    assert!(!attached && until == now + schedule.timed);
+                Step::Open { weight } => {
+                    assert!(!attached);
+                    let [from, until] = schedule.begin(now);
+                    assert!(from > now && until == from + schedule.timed);
                     attached = true;
                     opened.push(((now - begun).as_secs_f64(), weight));
                 }
@@ -257,6 +270,19 @@ mod tests {
         }
         let stood_for = f64::from(total) * 0.5 / (now - begun).as_secs_f64();
         assert!((stood_for - 1.0).abs() < 0.05, "{stood_for}");
+    }
+
+    #[test]
+    fn who_attaches_late_has_a_whole_window_all_the_same() {
+        let begun = Instant::now();
+        let mut schedule = Schedule::new(&Windows::default(), begun);
+        assert_eq!(schedule.step(begun, || true), Step::Close);
+        let opens = begun + Duration::from_secs(10);
+        assert!(matches!(schedule.step(opens, || true), Step::Open { .. }));
+        let [from, until] = schedule.begin(opens + Duration::from_secs(1));
+        assert!(from > opens + Duration::from_secs(1) && until == from + schedule.timed);
+        assert_eq!(schedule.step(until, || true), Step::Nothing);
+        assert_eq!(schedule.step(until + schedule.watched, || true), Step::Close);
     }
 
     #[test]

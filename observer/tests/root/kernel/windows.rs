@@ -8,12 +8,12 @@ use observer::sample::Waits;
 
 use super::{Target, load, ready};
 
-/// Short windows at all times, a tenth of it timed, so that a test sees many of them.
+/// Short windows at all times, an eighth of it timed, so that a test sees many of them.
 fn short_windows() -> KernelOptions {
     let windows = Windows {
-        every: Duration::from_millis(200),
-        timed: Duration::from_millis(20),
-        watched: Duration::from_millis(20),
+        every: Duration::from_millis(400),
+        timed: Duration::from_millis(50),
+        watched: Duration::from_millis(50),
         busy_switches: 0.0,
         busy_faults: 0.0,
     };
@@ -71,7 +71,7 @@ fn windows_count_short_and_long_waits_alike() {
     for (target, handle) in &mut targets {
         before.push((paced(target), counted(&kernel.waits(handle).unwrap())));
     }
-    drain_for(&mut kernel, 30);
+    drain_for(&mut kernel, 40);
     let mut wrong = Vec::new();
     for (((target, handle), before), (arguments, most)) in targets.iter_mut().zip(before).zip(kinds) {
         let (truth, told) = (paced(target), counted(&kernel.waits(handle).unwrap()));

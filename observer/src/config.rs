@@ -6,7 +6,7 @@
 mod alerts;
 mod kubernetes;
 mod raw;
-pub mod units;
+pub(crate) mod units;
 mod value;
 
 use std::fs;

@@ -50,7 +50,7 @@ const LOOK_HANGS: Duration = Duration::from_secs(60);
 const FOLLOWERS_END: Duration = Duration::from_secs(3);
 
 /// Runs until it is told to end. `reload` reads the configuration anew.
-pub fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
+pub(crate) fn run(config: &Config, reload: &dyn Fn() -> Result<Config>) -> Result<()> {
     heap::share_arenas();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -14,7 +14,7 @@ pub(crate) fn harmful(c: char) -> bool {
 }
 
 /// Harmful characters as `\u{1b}`; the middle of a very long name left out.
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if text.len() <= SHOWN && !text.chars().any(harmful) {
         return Cow::Borrowed(text);
     }

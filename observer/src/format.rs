@@ -3,7 +3,7 @@
 //! Total over every `f64`: what is not a number is shown as `?`.
 
 /// `9,214`.
-pub fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ pub fn count(value: u64) -> String {
 }
 
 /// `36.1 KiB`, `412 MiB`; negative sizes keep their sign.
-pub fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if !value.is_finite() {
         return "?".to_owned();
@@ -34,13 +34,13 @@ pub fn bytes(value: f64) -> String {
 }
 
 /// `+593 KiB/s`, always signed.
-pub fn bytes_per_second(value: f64) -> String {
+pub(crate) fn bytes_per_second(value: f64) -> String {
     let sign = if value >= 0.0 { "+" } else { "" };
     format!("{sign}{}/s", bytes(value))
 }
 
 /// `16.1/s`; slow rates per minute or hour, so that they are not shown as 0.
-pub fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     if !per_second.is_finite() {
         return "?/s".to_owned();
     }
@@ -63,7 +63,7 @@ pub fn rate(per_second: f64) -> String {
 }
 
 /// `45 s`, `9 m 40 s`, `3 h 5 m`, `12 days`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "?".to_owned();
     }
@@ -81,7 +81,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// `96 %`; shares that are neither nothing nor everything are not rounded to it.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     if !share.is_finite() {
         return "? %".to_owned();
     }
@@ -96,7 +96,7 @@ pub fn percent(share: f64) -> String {
 }
 
 /// `1 goroutine`, `2 goroutines`.
-pub fn counted(value: u64, noun: &str) -> String {
+pub(crate) fn counted(value: u64, noun: &str) -> String {
     if value == 1 { format!("1 {noun}") } else { format!("{} {noun}s", count(value)) }
 }
 

@@ -3,23 +3,23 @@
 //! One module a source, named as in `observer-ebpf`. What this kernel does not permit is left out with a
 //! reason ([`Features`]), not an error; [`Probes::load`] fails only when no program can run at all.
 
-pub mod allocations;
-pub mod btf;
-pub mod census;
+pub(crate) mod allocations;
+pub(crate) mod btf;
+pub(crate) mod census;
 mod error;
 mod events;
 pub mod features;
 pub mod floor;
 mod growth;
-pub mod heap;
-pub mod layout;
+pub(crate) mod heap;
+pub(crate) mod layout;
 mod lifecycle;
 mod mapped;
 mod maps;
 mod object;
 mod options;
 mod probes;
-pub mod shared;
+pub(crate) mod shared;
 mod source;
 mod sources;
 mod sys;

@@ -5,17 +5,17 @@
 
 mod go;
 mod interface;
-pub mod native;
+pub(crate) mod native;
 
-pub use interface::{Language, Origin, Scope, Wait};
+pub(crate) use interface::{Language, Origin, Scope, Wait};
 
 use crate::sample::{Frame, GroupKind};
 
 /// Every kind of member, in the order in which a sentence about all of them names them.
-pub const KINDS: [GroupKind; 2] = [GroupKind::Goroutine, GroupKind::Thread];
+pub(crate) const KINDS: [GroupKind; 2] = [GroupKind::Goroutine, GroupKind::Thread];
 
 /// The language that members of a kind are written in.
-pub fn of(kind: GroupKind) -> &'static dyn Language {
+pub(crate) fn of(kind: GroupKind) -> &'static dyn Language {
     match kind {
         GroupKind::Goroutine => &go::Go,
         GroupKind::Thread => &native::Native,
@@ -23,11 +23,11 @@ pub fn of(kind: GroupKind) -> &'static dyn Language {
 }
 
 /// The language of one frame: a stack may cross from one into another.
-pub fn of_frame(frame: &Frame) -> &'static dyn Language {
+pub(crate) fn of_frame(frame: &Frame) -> &'static dyn Language {
     KINDS.map(of).into_iter().find(|language| language.wrote(frame)).unwrap_or(&native::Native)
 }
 
 /// Whatever can be blocked, in a sentence about all of it: `goroutines or threads`.
-pub fn members(joined: &str) -> String {
+pub(crate) fn members(joined: &str) -> String {
     KINDS.map(|kind| format!("{}s", of(kind).noun())).join(&format!(" {joined} "))
 }

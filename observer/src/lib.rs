@@ -4,16 +4,19 @@
 //! they give to a [`sample::Sample`]; `diagnose` turns samples into a [`diagnose::Diagnosis`]; `tell` shows it.
 //! ARCHITECTURE.md has the map.
 
+// What main, tests and xtask need is public, and nothing else: so rustc sees what nobody uses.
+#![warn(unreachable_pub)]
+
 pub mod board;
 pub mod command;
 pub mod config;
-pub mod daemon;
+pub(crate) mod daemon;
 pub mod diagnose;
 pub mod error_line;
-pub mod escape;
-pub mod format;
+pub(crate) mod escape;
+pub(crate) mod format;
 pub mod kernel;
-pub mod language;
+pub(crate) mod language;
 pub mod memory;
 pub mod observe;
 pub mod process;
@@ -21,7 +24,7 @@ pub mod runtime;
 pub mod sample;
 pub mod select;
 pub mod symbol;
-pub mod systemd;
+pub(crate) mod systemd;
 pub mod tell;
 pub mod threads;
 pub mod timeline;

@@ -5,7 +5,7 @@
 
 pub mod allocations;
 pub mod growth;
-pub mod mapped;
-pub mod pagemap;
-pub mod smaps;
+pub(crate) mod mapped;
+pub(crate) mod pagemap;
+pub(crate) mod smaps;
 pub mod usage;

@@ -4,11 +4,11 @@
 //! the heap of a growing group) is done only so often that it stays under one per cent of one core.
 
 mod allocations;
-pub mod check;
-pub mod degrade;
+pub(crate) mod check;
+pub(crate) mod degrade;
 mod native;
-pub mod options;
-pub mod own_memory;
+pub(crate) mod options;
+pub(crate) mod own_memory;
 
 use std::time::{Duration, Instant};
 

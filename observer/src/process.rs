@@ -1,14 +1,14 @@
 //! Who is observed: found, identified, and read from with bounds.
 
 pub mod code;
-pub mod container;
-pub mod files;
-pub mod find;
-pub mod identity;
+pub(crate) mod container;
+pub(crate) mod files;
+pub(crate) mod find;
+pub(crate) mod identity;
 pub mod maps;
 pub mod memory;
-pub mod stat;
-pub mod status;
+pub(crate) mod stat;
+pub(crate) mod status;
 
 pub use identity::Target;
 

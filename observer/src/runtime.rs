@@ -3,11 +3,11 @@
 //! A runtime is a folder here with an `open` in [`RUNTIMES`]; nobody else knows its name. A process is asked for all
 //! of them in order and may hold several. Reads the target's memory through the folders; costs what they cost.
 
-pub mod detect;
+pub(crate) mod detect;
 pub mod go;
 pub mod interface;
-pub mod retention;
-pub mod tasks;
+pub(crate) mod retention;
+pub(crate) mod tasks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

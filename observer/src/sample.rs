@@ -5,7 +5,7 @@
 mod deadlock;
 mod frame;
 mod group;
-pub mod group_id;
+pub(crate) mod group_id;
 mod memory;
 mod names;
 mod target;

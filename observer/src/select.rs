@@ -3,7 +3,7 @@
 //! Reads `/proc` and, where a rule asks for it, what Kubernetes knows of this node's pods; gives matches. A scan of
 //! some hundred processes costs milliseconds.
 
-pub mod name;
+pub(crate) mod name;
 pub mod pods;
 pub mod rules;
-pub mod scan;
+pub(crate) mod scan;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use crate::sample::Frame;
 
-pub mod address_hash;
-pub mod cache;
+pub(crate) mod address_hash;
+pub(crate) mod cache;
 
 pub mod native;
-pub mod perf_map;
-pub mod tail_call;
+pub(crate) mod perf_map;
+pub(crate) mod tail_call;
 
 /// Names longer than this are cut: what a target calls its functions is up to the target.
 pub const MAX_NAME_BYTES: usize = 1024;

@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 #[derive(Debug, thiserror::Error)]
-pub enum SystemdError {
+pub(crate) enum SystemdError {
     #[error(
         "socket {name} passed by systemd cannot be served: {reason} (the .socket unit needs ListenStream=host:port)"
     )]
@@ -24,7 +24,7 @@ pub enum SystemdError {
 }
 
 /// The sockets that systemd listens on for us; none where it does not.
-pub fn listeners() -> Result<Vec<TcpListener>, SystemdError> {
+pub(crate) fn listeners() -> Result<Vec<TcpListener>, SystemdError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
     let mut passed = ListenFd::from_env();
@@ -54,17 +54,12 @@ fn listening(listener: TcpListener) -> Option<TcpListener> {
 }
 
 /// Started, and observing or waiting for what to observe.
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
 }
 
-/// A line for `systemctl status`.
-pub fn status(status: &str) {
-    tell(&[NotifyState::Status(&line(status))]);
-}
-
 /// Reading the configuration anew, until [`reloaded`].
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         // Without the time the service manager would take it for a failure.
@@ -73,21 +68,21 @@ pub fn reloading() {
 }
 
 /// Whether it was taken or not: a service that stays silent is ended for it.
-pub fn reloaded() {
+pub(crate) fn reloaded() {
     tell(&[NotifyState::Ready]);
 }
 
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// How often [`alive`] must be said, where the service manager watches: half of what it waits.
-pub fn watchdog() -> Option<Duration> {
+pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|most| (most / 2).max(Duration::from_millis(1)))
 }
 
 /// The loop that matters goes on. To be said by that loop and by nobody else.
-pub fn alive() {
+pub(crate) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 

@@ -5,8 +5,8 @@
 //! hash lookup, a new one some 10 µs, a new place in the code its symbolization.
 
 mod blocked;
-pub mod comm;
-pub mod futex;
+pub(crate) mod comm;
+pub(crate) mod futex;
 mod locks;
 mod members;
 mod naming;
@@ -14,7 +14,7 @@ mod parking;
 pub mod procfs;
 mod reader;
 mod stacks;
-pub mod syscall;
+pub(crate) mod syscall;
 mod tracked;
 
 use crate::kernel::census::ThreadRecord;

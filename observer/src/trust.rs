@@ -19,13 +19,13 @@ const BUNDLES: [&str; 4] = [
 /// A bundle has some 300 KiB.
 const MOST_BYTES: u64 = 8 << 20;
 
-pub fn of_the_machine() -> RootCerts {
+pub(crate) fn of_the_machine() -> RootCerts {
     let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     first(given.into_iter().chain(BUNDLES.iter().map(PathBuf::from)))
 }
 
 /// The certificates of the first bundle that has any.
-pub fn first(bundles: impl Iterator<Item = PathBuf>) -> RootCerts {
+pub(crate) fn first(bundles: impl Iterator<Item = PathBuf>) -> RootCerts {
     for path in bundles {
         match certificates(&path) {
             Ok(certificates) if !certificates.is_empty() => {
@@ -40,7 +40,7 @@ pub fn first(bundles: impl Iterator<Item = PathBuf>) -> RootCerts {
 }
 
 /// All of a file.
-pub fn certificates(path: &Path) -> std::io::Result<Vec<ureq::tls::Certificate<'static>>> {
+pub(crate) fn certificates(path: &Path) -> std::io::Result<Vec<ureq::tls::Certificate<'static>>> {
     let mut pem = Vec::new();
     File::open(path)?.take(MOST_BYTES).read_to_end(&mut pem)?;
     let certificate = |item| match item {

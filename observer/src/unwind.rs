@@ -5,7 +5,7 @@
 
 pub mod dwarf;
 mod instructions;
-pub mod rules;
+pub(crate) mod rules;
 mod tables;
 
 use crate::process::maps::Mapping;

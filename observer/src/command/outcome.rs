@@ -11,7 +11,7 @@ use crate::diagnose::{Diagnosis, Verdict};
 use crate::tell::report::{json, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// A page to read
     Text,
     /// One document at the end, schema observer.diagnosis/1
@@ -19,14 +19,14 @@ pub enum Format {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
+pub(super) enum FailOn {
     /// A group of goroutines or threads that grows, does not drain and holds what grew
     Leak,
     /// A leak, or memory that grows without a group that accounts for it
     Growing,
 }
 
-pub fn write(diagnosis: &Diagnosis, format: Format) -> Result<()> {
+pub(super) fn write(diagnosis: &Diagnosis, format: Format) -> Result<()> {
     let mut out = io::stdout().lock();
     match format {
         Format::Text => out.write_all(text::diagnosis(diagnosis, style::of_stdout()).as_bytes())?,
@@ -36,7 +36,7 @@ pub fn write(diagnosis: &Diagnosis, format: Format) -> Result<()> {
     Ok(())
 }
 
-pub fn code(diagnosis: &Diagnosis, fail_on: Option<FailOn>) -> ExitCode {
+pub(super) fn code(diagnosis: &Diagnosis, fail_on: Option<FailOn>) -> ExitCode {
     if met(fail_on, diagnosis.verdict) { ExitCode::from(3) } else { ExitCode::SUCCESS }
 }
 

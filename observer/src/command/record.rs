@@ -26,7 +26,7 @@ enum Line {
     Exited,
 }
 
-pub struct Recorder {
+pub(super) struct Recorder {
     path: PathBuf,
     target: TargetInfo,
     lines: SyncSender<Line>,
@@ -36,7 +36,7 @@ pub struct Recorder {
 }
 
 /// Said before anything is observed, not after a minute of it.
-pub fn refuse_existing(flag: &str, path: &Path, force: bool) -> Result<(), Usage> {
+pub(super) fn refuse_existing(flag: &str, path: &Path, force: bool) -> Result<(), Usage> {
     if !force && path.exists() {
         return Err(Usage(format!(
             "{flag} {}: the file exists; name another one, or add --force to overwrite it",
@@ -47,7 +47,7 @@ pub fn refuse_existing(flag: &str, path: &Path, force: bool) -> Result<(), Usage
 }
 
 /// A file that is begun, in place of one that is there only when that was asked for.
-pub fn create(path: &Path, force: bool) -> io::Result<File> {
+pub(super) fn create(path: &Path, force: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true);
     if force {
@@ -60,7 +60,7 @@ pub fn create(path: &Path, force: bool) -> io::Result<File> {
 
 impl Recorder {
     /// Begins the file with its header.
-    pub fn begin(path: &Path, force: bool, target: &TargetInfo, began_at: f64) -> Result<Self> {
+    pub(super) fn begin(path: &Path, force: bool, target: &TargetInfo, began_at: f64) -> Result<Self> {
         let failed = || format!("recording to {}", path.display());
         let mut file = create(path, force).with_context(failed)?;
         let (lines, queued) = sync_channel(QUEUE);
@@ -83,7 +83,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    pub fn sample(&mut self, target: &TargetInfo, sample: &Arc<Sample>) {
+    pub(super) fn sample(&mut self, target: &TargetInfo, sample: &Arc<Sample>) {
         if *target != self.target {
             self.target = target.clone();
             self.send(Line::Header(Box::new(target.clone()), None));
@@ -92,7 +92,7 @@ impl Recorder {
     }
 
     /// Waits for the last lines; an error when the recording is not whole.
-    pub fn end(mut self, exited: bool) -> Result<()> {
+    pub(super) fn end(mut self, exited: bool) -> Result<()> {
         if exited {
             self.send(Line::Exited);
         }

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use crate::tell::report::Style;
 
 /// Colour on a terminal, unless `NO_COLOR` (no-color.org) or a dumb terminal speaks against it; its own width.
-pub fn of_stdout() -> Style {
+pub(super) fn of_stdout() -> Style {
     let terminal = io::stdout().is_terminal();
     let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || env::var_os("TERM").is_some_and(|term| term == "dumb");

@@ -14,7 +14,7 @@ use crate::tell::alert::{self, Log, Options, Receiver, ReceiverKind, Rules, Temp
 const MOST_BYTES: u64 = 64 << 10;
 
 /// The options, with what alerts link to still to be said.
-pub fn options(raw: &Alerts) -> Result<Options, ConfigError> {
+pub(super) fn options(raw: &Alerts) -> Result<Options, ConfigError> {
     let mut receivers = Vec::new();
     match raw.log.as_deref() {
         None | Some("stdout") => receivers.push(to_log(Log::Stdout)),

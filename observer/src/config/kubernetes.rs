@@ -13,7 +13,7 @@ const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
 /// `None` where nobody is to be asked.
-pub fn pods(raw: &Kubernetes) -> Result<Option<Options>, ConfigError> {
+pub(super) fn pods(raw: &Kubernetes) -> Result<Option<Options>, ConfigError> {
     let Some(source) = raw.pods.as_deref() else { return Ok(None) };
     if !cfg!(feature = "kubernetes") {
         let message = "this observer was built without the feature `kubernetes`";

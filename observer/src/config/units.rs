@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A duration with its unit: `60s`, `1m30s`, `500ms`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let remedy = "write it with a unit: 500ms, 60s, 1m30s, 2h";
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| format!("no duration; {remedy}"))?;
     let duration = Duration::try_from(parsed).map_err(|_| format!("negative; {remedy}"))?;
@@ -12,13 +12,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Mean bytes from one sampled allocation to the next, within what makes sense; a bare number is bytes.
-pub fn sample_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn sample_bytes(text: &str) -> Result<u64, String> {
     let found = text.trim().parse().or_else(|_| bytes(text))?;
     if (1 << 10..=1 << 30).contains(&found) { Ok(found) } else { Err("from 1KiB to 1GiB".to_owned()) }
 }
 
 /// Bytes: `512MiB`, `2 GiB`, `64M`, `1048576`.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "no size; write it with a unit: 512MiB, 2GiB".to_owned();
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -38,7 +38,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// A share as a fraction: `2%`, `0.5 %`.
-pub fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let wrong = || "no share; write it in per cent: 2%".to_owned();
     let number = text.trim().strip_suffix('%').ok_or_else(wrong)?;
     let number: f64 = number.trim().parse().map_err(|_| wrong())?;

@@ -18,14 +18,14 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Who is told of which process, by pid.
 #[derive(Default)]
-pub struct Routes(Mutex<HashMap<u32, Inbox>>);
+pub(super) struct Routes(Mutex<HashMap<u32, Inbox>>);
 
 impl Routes {
-    pub fn add(&self, pid: u32, inbox: Inbox) {
+    pub(super) fn add(&self, pid: u32, inbox: Inbox) {
         self.with(|routes| routes.insert(pid, inbox));
     }
 
-    pub fn remove(&self, pid: u32) {
+    pub(super) fn remove(&self, pid: u32) {
         self.with(|routes| routes.remove(&pid));
     }
 
@@ -39,13 +39,17 @@ impl Routes {
 }
 
 /// The thread's other end.
-pub struct Drain {
+pub(super) struct Drain {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Drain {
-    pub fn start(kernel: Arc<SharedProbes>, routes: Arc<Routes>, board: Arc<Board>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        kernel: Arc<SharedProbes>,
+        routes: Arc<Routes>,
+        board: Arc<Board>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("drain".to_owned()).spawn(move || {
@@ -58,7 +62,7 @@ impl Drain {
     }
 
     /// Ends within two rounds.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.thread.join().is_err() {
             tracing::error!("the thread that drains the kernel's buffers panicked");

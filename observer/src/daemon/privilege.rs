@@ -16,7 +16,7 @@ const KEPT: [(Capability, &str); 5] = [
 
 /// Drops everything else, for good: no program that we might execute could have it again. A kernel or container that
 /// refuses is no reason to stop.
-pub fn drop_unneeded() {
+pub(super) fn drop_unneeded() {
     let kept: CapsHashSet = KEPT.iter().map(|(capability, _)| *capability).collect();
     if let Err(error) = reduce(&kept) {
         tracing::warn!("capabilities that are not needed could not be dropped: {error}");

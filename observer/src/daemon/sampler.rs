@@ -36,7 +36,7 @@ const FIRST_SAMPLES: u64 = 12;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What all targets share.
-pub struct Shared {
+pub(super) struct Shared {
     pub board: Arc<Board>,
     pub metrics: Arc<Metrics>,
     pub kernel: KernelSource,
@@ -50,14 +50,14 @@ pub struct Shared {
 
 /// How often targets are looked at; may change while they are.
 #[derive(Default)]
-pub struct Pace {
+pub(super) struct Pace {
     interval_millis: AtomicU64,
     /// Millionths of one core for one target.
     share: AtomicU64,
 }
 
 impl Pace {
-    pub fn set(&self, interval: Duration, share_of_one: f64) {
+    pub(super) fn set(&self, interval: Duration, share_of_one: f64) {
         self.interval_millis
             .store(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.share.store((share_of_one * 1e6) as u64, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Pace {
 
 /// What becomes of a follower.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Phase {
+pub(super) enum Phase {
     Attaching,
     Sampling,
     /// The process could not be attached to: why, and the remedy.
@@ -95,7 +95,7 @@ enum Message {
 
 /// What lives on from one process to the next under the same name.
 #[derive(Clone)]
-pub struct Carried {
+pub(super) struct Carried {
     pub first_seen: f64,
     pub restarts: u32,
     /// What is on disk of this name has not been read yet.
@@ -105,23 +105,23 @@ pub struct Carried {
 
 /// Where a follower is told things. Nobody who tells waits.
 #[derive(Clone)]
-pub struct Inbox(SyncSender<Message>);
+pub(super) struct Inbox(SyncSender<Message>);
 
 impl Inbox {
     /// Page faults of its process; false when they had to be dropped.
-    pub fn faults(&self, faults: Vec<Fault>) -> bool {
+    pub(super) fn faults(&self, faults: Vec<Fault>) -> bool {
         !matches!(self.0.try_send(Message::Faults(faults)), Err(TrySendError::Full(_)))
     }
 
     /// Something happened to the process.
-    pub fn look(&self) {
+    pub(super) fn look(&self) {
         // A full inbox is looked at soon enough.
         let _ = self.0.try_send(Message::Look);
     }
 }
 
 /// The thread's other end.
-pub struct TargetSampler {
+pub(super) struct TargetSampler {
     pub pid: u32,
     pub start_ticks: u64,
     inbox: Inbox,
@@ -130,7 +130,7 @@ pub struct TargetSampler {
 }
 
 impl TargetSampler {
-    pub fn start(
+    pub(super) fn start(
         pid: u32,
         start_ticks: u64,
         name: String,
@@ -147,21 +147,21 @@ impl TargetSampler {
         Ok(Self { pid, start_ticks, inbox: Inbox(inbox), phase, thread })
     }
 
-    pub fn inbox(&self) -> &Inbox {
+    pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
-    pub fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.phase.lock().map_or(Phase::Exited, |phase| phase.clone())
     }
 
     /// Asks it to end.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let _ = self.inbox.0.try_send(Message::Stop);
     }
 
     /// Waits for it; false when it has not ended by then and is left behind.
-    pub fn join(self, until: Instant) -> bool {
+    pub(super) fn join(self, until: Instant) -> bool {
         while !self.thread.is_finished() {
             if Instant::now() >= until {
                 return false;
@@ -364,6 +364,6 @@ fn cpu_seconds() -> f64 {
         .map_or(0.0, |time| time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
-pub fn unix_now() -> f64 {
+pub(super) fn unix_now() -> f64 {
     Timestamp::now().as_nanosecond() as f64 / 1e9
 }

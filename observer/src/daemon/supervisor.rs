@@ -23,7 +23,7 @@ const HANGS: f64 = 30.0;
 
 /// What the roster goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub(super) struct Limits {
     pub targets: usize,
     /// A target that is gone is spoken of for so long.
     pub forget_after: Duration,
@@ -48,7 +48,7 @@ struct Refusal {
     at: Instant,
 }
 
-pub struct Supervisor {
+pub(super) struct Supervisor {
     common: Arc<Shared>,
     routes: Arc<Routes>,
     limits: Limits,
@@ -62,7 +62,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(common: Arc<Shared>, routes: Arc<Routes>, limits: Limits) -> Self {
+    pub(super) fn new(common: Arc<Shared>, routes: Arc<Routes>, limits: Limits) -> Self {
         Self {
             common,
             routes,
@@ -75,12 +75,12 @@ impl Supervisor {
         }
     }
 
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
     /// Takes note of who is there; whether that began anything.
-    pub fn update(&mut self, look: &Scan, rules: &[Rule]) -> bool {
+    pub(super) fn update(&mut self, look: &Scan, rules: &[Rule]) -> bool {
         self.reap();
         self.stop_those_not_in(look);
         let begun = self.begin_new(look);
@@ -91,7 +91,7 @@ impl Supervisor {
     }
 
     /// Followers that have ended by themselves: the process exited, or could not be attached to.
-    pub fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         let mut over = Vec::new();
         for (name, slot) in &mut self.slots {
             let Some(follower) = &slot.follower else { continue };
@@ -260,7 +260,7 @@ impl Supervisor {
     }
 
     /// Ends every follower; how many had to be left behind.
-    pub fn stop(self, until: Instant) -> usize {
+    pub(super) fn stop(self, until: Instant) -> usize {
         let followers: Vec<TargetSampler> =
             self.slots.into_values().filter_map(|slot| slot.follower).collect();
         for follower in &followers {

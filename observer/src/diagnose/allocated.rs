@@ -14,14 +14,14 @@ const LEAST_SAMPLES: u64 = 20;
 const LEAST_SHARE: f64 = 0.5;
 
 /// The totals without sites, and the largest sites.
-pub fn parts(allocations: Option<&Allocations>) -> (Option<Allocations>, Vec<AllocationSite>) {
+pub(super) fn parts(allocations: Option<&Allocations>) -> (Option<Allocations>, Vec<AllocationSite>) {
     let Some(allocations) = allocations else { return (None, Vec::new()) };
     let sites = allocations.sites.iter().take(SITES).cloned().collect();
     (Some(Allocations { sites: Vec::new(), ..allocations.clone() }), sites)
 }
 
 /// Who allocated most of what is alive, if it is most of it and grows.
-pub fn sentence(diagnosis: &Diagnosis) -> Option<String> {
+pub(super) fn sentence(diagnosis: &Diagnosis) -> Option<String> {
     let all = diagnosis.allocations.as_ref()?;
     // Stacks that differ only in where they came from are one function's.
     let first = diagnosis.allocation_sites.first()?;

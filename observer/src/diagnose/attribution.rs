@@ -12,7 +12,7 @@ use crate::sample::Group;
 
 /// What one member of the culprit keeps, its companions' share included.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Holding {
+pub(super) struct Holding {
     pub per_member: f64,
     pub stack: f64,
     pub heap: f64,
@@ -28,7 +28,7 @@ pub struct Holding {
 
 /// What `per_member` rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Source {
+pub(super) enum Source {
     #[default]
     StacksOnly,
     /// Stacks, and the heap that only the members reach.
@@ -44,7 +44,7 @@ pub enum Source {
 
 /// A finding about what members hold; bytes of one member, where nothing else is said.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Evidence {
+pub(super) enum Evidence {
     Held {
         each: f64,
         stack: f64,
@@ -86,7 +86,7 @@ pub enum Evidence {
 
 /// Bytes by which memory in use grows for each member more.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Measured {
+pub(super) enum Measured {
     BetweenCollections { each: f64, error: f64 },
     BetweenSamples { each: f64, error: f64 },
     WithGarbage { each: f64 },
@@ -94,7 +94,7 @@ pub enum Measured {
 
 /// How that stands beside what they hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Agrees,
     Less,
     /// The groups in step hold the rest together.
@@ -171,7 +171,7 @@ fn differences(cluster: &Cluster<'_>, reading: &Reading) -> Option<(f64, f64)> {
 }
 
 /// `alone`: no other leak runs at the same time. Differences of memory cannot tell two straight lines apart.
-pub fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) -> Holding {
+pub(super) fn holding(cluster: &Cluster<'_>, reading: &Reading, all_per_second: f64) -> Holding {
     let root = direct(cluster.root.group());
     let rate = cluster.root.rise.per_second.max(1e-9);
     let alone = all_per_second <= rate * 1.001;

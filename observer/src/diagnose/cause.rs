@@ -12,13 +12,13 @@ use crate::sample::Group;
 
 /// A group that grows and does not drain.
 #[derive(Clone, Copy, Debug)]
-pub struct Suspect<'a> {
+pub(super) struct Suspect<'a> {
     pub series: &'a GroupSeries,
     pub rise: Rise,
 }
 
 impl Suspect<'_> {
-    pub fn group(&self) -> &Group {
+    pub(super) fn group(&self) -> &Group {
         &self.series.group
     }
 
@@ -33,14 +33,14 @@ impl Suspect<'_> {
 
 /// One leak: the group to name, and those that grow because of it.
 #[derive(Clone, Debug)]
-pub struct Cluster<'a> {
+pub(super) struct Cluster<'a> {
     pub root: Suspect<'a>,
     pub others: Vec<(Suspect<'a>, Tie)>,
 }
 
 /// What ties a group to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
+pub(super) enum Tie {
     /// It runs the function that started the root's members, and waits.
     WaitsForIt,
     /// The root's members started it.
@@ -54,7 +54,7 @@ pub enum Tie {
 }
 
 /// Joins suspects that leak for the same reason and names a root for each; most bytes a second first.
-pub fn clusters<'a>(suspects: &[Suspect<'a>]) -> Vec<Cluster<'a>> {
+pub(super) fn clusters<'a>(suspects: &[Suspect<'a>]) -> Vec<Cluster<'a>> {
     let mut parent: Vec<usize> = (0..suspects.len()).collect();
     for one in 0..suspects.len() {
         for other in one + 1..suspects.len() {
@@ -239,7 +239,7 @@ fn in_ratio(a: &Suspect<'_>, b: &Suspect<'_>) -> bool {
 
 /// `resting` and `peer` serve the same connection: one started the other, or the same function started both, and they
 /// grow one for one.
-pub fn same_connection(resting: &Suspect<'_>, peer: &Suspect<'_>) -> bool {
+pub(super) fn same_connection(resting: &Suspect<'_>, peer: &Suspect<'_>) -> bool {
     let ratio = resting.rise.net / peer.rise.net.max(1.0);
     let (a, b) = (resting.group(), peer.group());
     let tied =

@@ -11,7 +11,7 @@ use crate::language::{self, Wait};
 const SUSPECTS: usize = 200;
 
 /// All groups, by how they stand.
-pub struct Findings<'a> {
+pub(super) struct Findings<'a> {
     pub leaking: Vec<Suspect<'a>>,
     pub watched: Vec<Suspect<'a>>,
     pub too_early: Vec<Suspect<'a>>,
@@ -20,7 +20,7 @@ pub struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    pub fn of(history: &'a History) -> Self {
+    pub(super) fn of(history: &'a History) -> Self {
         let mut findings =
             Self { leaking: Vec::new(), watched: Vec::new(), too_early: Vec::new(), quiet: Vec::new() };
         for series in history.groups() {
@@ -43,7 +43,7 @@ impl<'a> Findings<'a> {
 
     /// A member at rest beside one that reads from a peer, both of the same connection, is as healthy as the
     /// connection: it is watched as long as one.
-    pub fn spare_peers(&mut self, history: &History) {
+    pub(super) fn spare_peers(&mut self, history: &History) {
         if history.window_seconds() >= 300.0 {
             return;
         }
@@ -61,7 +61,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Something grows and does not drain, but not for long enough: neither a leak nor stable.
-    pub fn too_early_matters(&self) -> bool {
+    pub(super) fn too_early_matters(&self) -> bool {
         self.too_early.iter().any(|s| {
             turnover::wait(s.group()) <= Wait::Soft
                 && s.rise.net >= 8.0
@@ -71,7 +71,7 @@ impl<'a> Findings<'a> {
     }
 
     /// The group that rose with memory by `grown` bytes and is healthy all the same.
-    pub fn risen(&self, grown: f64) -> Option<(&'a GroupSeries, Standing)> {
+    pub(super) fn risen(&self, grown: f64) -> Option<(&'a GroupSeries, Standing)> {
         let gain = |series: &GroupSeries| {
             let group = &series.group;
             let heap = group.retained.as_ref().map_or(0.0, |r| r.exclusive_bytes_per_member.max(0.0));

@@ -9,7 +9,7 @@ use super::site;
 use crate::sample::{GrowthSite, Via};
 
 /// What keeps growing before what grew once; of recordings that do not tell, the largest first.
-pub fn ranked(sites: &[GrowthSite]) -> Vec<GrowthSite> {
+pub(crate) fn ranked(sites: &[GrowthSite]) -> Vec<GrowthSite> {
     let mut ranked = sites.to_vec();
     ranked.sort_by(|one, other| {
         rate(other).total_cmp(&rate(one)).then(other.bytes.cmp(&one.bytes)).then(one.via.cmp(&other.via))
@@ -19,7 +19,7 @@ pub fn ranked(sites: &[GrowthSite]) -> Vec<GrowthSite> {
 
 /// The function that first touched most of what grows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leader {
+pub(crate) struct Leader {
     pub function: String,
     pub via: Via,
     /// Of the growth.
@@ -27,7 +27,7 @@ pub struct Leader {
 }
 
 /// Which function first touched most of what grows, where memory grows by `slope` bytes per second.
-pub fn leader(sites: &[GrowthSite], slope: f64) -> Option<Leader> {
+pub(crate) fn leader(sites: &[GrowthSite], slope: f64) -> Option<Leader> {
     let rates_known = sites.iter().any(|site| rate(site) > 0.0);
     let weight = |site: &GrowthSite| if rates_known { rate(site) } else { site.bytes as f64 };
     let mut sums: BTreeMap<(String, &Via), f64> = BTreeMap::new();

@@ -48,7 +48,7 @@ pub struct MemoryTrend {
 
 /// A trend, and the points it rests on.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub(super) struct Reading {
     pub trend: MemoryTrend,
     /// Lower envelope of what is in use.
     pub floor: Vec<Point>,
@@ -103,7 +103,7 @@ fn since_last_drop(points: &[Point]) -> &[Point] {
     if rest.len() < 8 { points } else { rest }
 }
 
-pub fn read(history: &History) -> Reading {
+pub(super) fn read(history: &History) -> Reading {
     let points = history.memory();
     let resident = series(points, |m| m.resident_bytes as f64);
     let used = series(points, in_use);
@@ -250,7 +250,7 @@ fn curve(points: &[Point]) -> Vec<u64> {
     (0..wanted).map(|place| trend::value_at(points, first.at + step * place as f64).max(0.0) as u64).collect()
 }
 
-pub fn finite(value: f64) -> f64 {
+pub(super) fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 

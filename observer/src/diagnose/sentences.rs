@@ -12,7 +12,7 @@ use crate::language;
 
 /// The verdict in one sentence, and what follows from it. `short`: too little was seen. `none_left`: of the members of
 /// the first culprit that came, none has left.
-pub fn sentences(
+pub(super) fn sentences(
     diagnosis: &Diagnosis,
     findings: &Findings<'_>,
     leader: Option<&growth::Leader>,

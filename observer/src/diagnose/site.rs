@@ -7,7 +7,7 @@ use crate::language::{self, Language, Origin};
 use crate::sample::{Frame, Group, GroupKind, Place, StackEnd};
 
 /// Where in the stack of a growth site the target's own code begins. The stack may cross from one language into another.
-pub fn own(frames: &[Frame]) -> Option<usize> {
+pub(crate) fn own(frames: &[Frame]) -> Option<usize> {
     frames.iter().position(|frame| {
         let language = language::of_frame(frame);
         language.origin(frame) == Origin::Own && !language.allocates(frame)
@@ -15,12 +15,12 @@ pub fn own(frames: &[Frame]) -> Option<usize> {
 }
 
 /// Who is named for memory that a stack touched or asked for: its own code, or where there is none its first frame.
-pub fn owner(frames: &[Frame]) -> Option<&Frame> {
+pub(crate) fn owner(frames: &[Frame]) -> Option<&Frame> {
     frames.get(own(frames).unwrap_or(0))
 }
 
 /// The innermost frame of the target's own code; when there is none, of the library above its plumbing; else of all.
-pub fn own_frame(group: &Group) -> Option<&Frame> {
+pub(crate) fn own_frame(group: &Group) -> Option<&Frame> {
     own_of(language::of(group.kind), &group.frames)
 }
 
@@ -35,12 +35,12 @@ fn own_of<'f>(language: &dyn Language, frames: &'f [Frame]) -> Option<&'f Frame>
 }
 
 /// [`own_frame`] as a place; where no function is known, the module and address.
-pub fn place(group: &Group) -> Option<Place> {
+pub(crate) fn place(group: &Group) -> Option<Place> {
     own_frame(group).map(place_of).or_else(|| group.created_by.clone())
 }
 
 /// The line to look at in a thread's stack.
-pub fn place_of_thread(frames: &[Frame]) -> Option<Place> {
+pub(crate) fn place_of_thread(frames: &[Frame]) -> Option<Place> {
     own_of(language::of(GroupKind::Thread), frames).map(place_of)
 }
 
@@ -52,7 +52,7 @@ fn place_of(frame: &Frame) -> Place {
 const BUILD_ID: usize = 12;
 
 /// A frame's name: its function, else `module+0x… (build-id …)`.
-pub fn name(frame: &Frame) -> String {
+pub(crate) fn name(frame: &Frame) -> String {
     match (&frame.function, &frame.module) {
         (function, _) if !function.is_empty() => function.clone(),
         (_, Some(module)) => {
@@ -68,7 +68,7 @@ pub fn name(frame: &Frame) -> String {
 }
 
 /// What the stack of a group lacks, in words; `None` for a whole one.
-pub fn stack_end(group: &Group) -> Option<&'static str> {
+pub(crate) fn stack_end(group: &Group) -> Option<&'static str> {
     Some(match group.stack_end? {
         StackEnd::Truncated => "the stack is deeper than what is kept of it",
         StackEnd::Gap => "frames may be missing where code without call frame information was crossed",
@@ -77,14 +77,14 @@ pub fn stack_end(group: &Group) -> Option<&'static str> {
 }
 
 /// `quote.go:41`: the last part of the path is enough to find it beside the function's name.
-pub fn file_line(file: Option<&str>, line: Option<u32>) -> String {
+pub(crate) fn file_line(file: Option<&str>, line: Option<u32>) -> String {
     let Some(file) = file.filter(|file| !file.is_empty()) else { return String::new() };
     let base = file.rsplit('/').next().unwrap_or(file);
     line.map_or_else(|| base.to_owned(), |line| format!("{base}:{line}"))
 }
 
 /// `checkout.(*Quoter).fetch quote.go:41`.
-pub fn words(place: &Place) -> String {
+pub(crate) fn words(place: &Place) -> String {
     let position = file_line(place.file.as_deref(), place.line);
     if position.is_empty() { place.function.clone() } else { format!("{} {position}", place.function) }
 }

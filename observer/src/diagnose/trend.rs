@@ -10,13 +10,13 @@ const LOW_POINTS: usize = 60;
 
 /// A value at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub(super) struct Point {
     pub at: f64,
     pub value: f64,
 }
 
 /// The middle value; 0 of none. Values that are no numbers are left out.
-pub fn median(values: &mut Vec<f64>) -> f64 {
+pub(super) fn median(values: &mut Vec<f64>) -> f64 {
     values.retain(|value| value.is_finite());
     values.sort_unstable_by(f64::total_cmp);
     match values.len() {
@@ -27,7 +27,7 @@ pub fn median(values: &mut Vec<f64>) -> f64 {
 }
 
 /// The median slope over all pairs of points (Theil-Sen): a quarter of the points may be wild.
-pub fn slope(points: &[Point]) -> f64 {
+pub(super) fn slope(points: &[Point]) -> f64 {
     let step = points.len().div_ceil(PAIR_POINTS).max(1);
     let chosen: Vec<Point> = points.iter().step_by(step).copied().collect();
     let mut slopes = Vec::with_capacity(chosen.len() * chosen.len() / 2);
@@ -44,7 +44,7 @@ pub fn slope(points: &[Point]) -> f64 {
 
 /// Slope of the line with a quarter of the points below it (quantile regression over the lines through two points).
 /// What lies above a floor by chance, more often far than near, tilts it less than it would the middle line.
-pub fn low_slope(points: &[Point]) -> f64 {
+pub(super) fn low_slope(points: &[Point]) -> f64 {
     const LOW: f64 = 0.25;
     let step = points.len().div_ceil(LOW_POINTS).max(1);
     let chosen: Vec<Point> = points.iter().step_by(step).copied().collect();
@@ -77,7 +77,7 @@ pub fn low_slope(points: &[Point]) -> f64 {
 }
 
 /// Median distance of the points from the line of `slope` through their middle, scaled to a standard deviation.
-pub fn scatter(points: &[Point], slope: f64) -> f64 {
+pub(super) fn scatter(points: &[Point], slope: f64) -> f64 {
     let mut intercepts: Vec<f64> = points.iter().map(|p| p.value - slope * p.at).collect();
     let middle = median(&mut intercepts);
     let mut distances: Vec<f64> = points.iter().map(|p| (p.value - slope * p.at - middle).abs()).collect();
@@ -86,7 +86,7 @@ pub fn scatter(points: &[Point], slope: f64) -> f64 {
 
 /// The troughs of a sawtooth: points where the value has just fallen and then rises again. For a garbage collected
 /// heap these are the moments after a collection, when what is left is nearly all alive.
-pub fn troughs(points: &[Point], least_fall: f64) -> Vec<Point> {
+pub(super) fn troughs(points: &[Point], least_fall: f64) -> Vec<Point> {
     let mut found: Vec<Point> = Vec::new();
     let mut peak = f64::NEG_INFINITY;
     let mut low: Option<Point> = None;
@@ -110,7 +110,7 @@ pub fn troughs(points: &[Point], least_fall: f64) -> Vec<Point> {
 }
 
 /// The lowest point of each of `parts` equal spans of time.
-pub fn envelope(points: &[Point], parts: usize) -> Vec<Point> {
+pub(super) fn envelope(points: &[Point], parts: usize) -> Vec<Point> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     let width = (last.at - first.at) / parts.max(1) as f64;
     if width <= 0.0 || width.is_nan() {
@@ -127,7 +127,7 @@ pub fn envelope(points: &[Point], parts: usize) -> Vec<Point> {
 }
 
 /// The value at a time, on the line between the neighbours.
-pub fn value_at(points: &[Point], at: f64) -> f64 {
+pub(super) fn value_at(points: &[Point], at: f64) -> f64 {
     let after = points.partition_point(|p| p.at < at);
     match (after.checked_sub(1).and_then(|before| points.get(before)), points.get(after)) {
         (Some(before), Some(next)) if next.at > before.at => {
@@ -140,7 +140,7 @@ pub fn value_at(points: &[Point], at: f64) -> f64 {
 }
 
 /// How much the value rose in each third of the time.
-pub fn thirds(points: &[Point]) -> [f64; 3] {
+pub(super) fn thirds(points: &[Point]) -> [f64; 3] {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return [0.0; 3] };
     let width = (last.at - first.at) / 3.0;
     let one = value_at(points, first.at + width);
@@ -150,7 +150,7 @@ pub fn thirds(points: &[Point]) -> [f64; 3] {
 
 /// The slope of `y` over `x` by least squares, through any intercept, and its standard error; absent when `x` hardly
 /// varies.
-pub fn regression(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
+pub(super) fn regression(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
     let n = pairs.len() as f64;
     if pairs.len() < 4 {
         return None;

@@ -10,7 +10,7 @@ use crate::language::{self, Wait};
 use crate::sample::Group;
 
 /// New members below which nothing is said.
-pub const LEAST_NEW: f64 = 20.0;
+pub(super) const LEAST_NEW: f64 = 20.0;
 /// Seconds below which nothing is said.
 pub const LEAST_SECONDS: f64 = 10.0;
 /// Samples below which nothing is said.
@@ -22,7 +22,7 @@ const LOOK_BACK_SECONDS: [f64; 3] = [3_600.0, 900.0, 240.0];
 
 /// Growth of a group over an episode.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rise {
+pub(super) struct Rise {
     /// Seconds, on the clock of the samples.
     pub from: f64,
     pub to: f64,
@@ -45,19 +45,19 @@ pub struct Rise {
 }
 
 impl Rise {
-    pub fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         self.to - self.from
     }
 
     /// Of those that came, not one.
-    pub fn none_left(&self) -> bool {
+    pub(super) fn none_left(&self) -> bool {
         self.left < 0.5
     }
 }
 
 /// What a group's series says about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Standing {
+pub(super) enum Standing {
     /// Grows, does not drain, has been watched long enough.
     Leaks(Rise),
     /// As a leak, but what it waits for asks for a longer look.
@@ -75,12 +75,12 @@ pub enum Standing {
 }
 
 /// What members of a group wait for.
-pub fn wait(group: &Group) -> Wait {
+pub(super) fn wait(group: &Group) -> Wait {
     language::of(group.kind).wait(&group.state, &group.wait_reason)
 }
 
 /// How a group stands over the whole life, or over a shorter look back when that shows a leak.
-pub fn standing(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
+pub(super) fn standing(series: &GroupSeries, first_at: f64, last_at: f64) -> Standing {
     let whole = judge(series, first_at, last_at);
     if matches!(whole, Standing::Leaks(_)) {
         return whole;

@@ -12,7 +12,7 @@ use crate::language::{self, Wait};
 use crate::sample::{Group, Place};
 
 /// Why a group that only grows is not blamed yet.
-pub fn watched_because(suspect: &Suspect<'_>) -> String {
+pub(super) fn watched_because(suspect: &Suspect<'_>) -> String {
     let rise = &suspect.rise;
     let why = language::of(suspect.group().kind).why_patience(&suspect.group().wait_reason);
     format!(
@@ -23,7 +23,7 @@ pub fn watched_because(suspect: &Suspect<'_>) -> String {
 }
 
 /// Why a quiet group is not to blame.
-pub fn quiet_because(series: &GroupSeries, standing: Standing) -> String {
+pub(super) fn quiet_because(series: &GroupSeries, standing: Standing) -> String {
     let moves = match (series.points.first(), series.points.last()) {
         (Some(first), Some(last)) if last.at > first.at => {
             last.moved.saturating_sub(first.moved) as f64 / (last.at - first.at)
@@ -46,13 +46,13 @@ pub fn quiet_because(series: &GroupSeries, standing: Standing) -> String {
 }
 
 /// `9,214 goroutines blocked in chan send at checkout.(*Quoter).fetch quote.go:41`.
-pub fn who(group: &Group, place: Option<&Place>) -> String {
+pub(super) fn who(group: &Group, place: Option<&Place>) -> String {
     let at = place.map(|place| format!(" at {}", site::words(place))).unwrap_or_default();
     format!("{} blocked in {}{at}", counted(group.count, language::of(group.kind).noun()), group.reason())
 }
 
 /// A group that grows, but not for long enough.
-pub fn early_words(group: &Group, rise: &Rise) -> String {
+pub(super) fn early_words(group: &Group, rise: &Rise) -> String {
     format!(
         "{} more in {} ({}), none of which has left: too early to judge.",
         who(group, site::place(group).as_ref()),
@@ -69,7 +69,7 @@ fn article(kind: &str) -> String {
 }
 
 /// `twice`.
-pub fn times(n: u32) -> String {
+pub(super) fn times(n: u32) -> String {
     match n {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),
@@ -78,7 +78,7 @@ pub fn times(n: u32) -> String {
 }
 
 /// What speaks against a group, in sentences with their numbers.
-pub fn against(cluster: &Cluster<'_>, held: &Holding) -> Vec<String> {
+pub(super) fn against(cluster: &Cluster<'_>, held: &Holding) -> Vec<String> {
     let Cluster { root, others } = cluster;
     let (group, rise) = (root.group(), &root.rise);
     let mut lines = vec![format!(
@@ -145,7 +145,7 @@ pub fn against(cluster: &Cluster<'_>, held: &Holding) -> Vec<String> {
 }
 
 /// What memory the members of a group hold, in a sentence.
-pub fn evidence(evidence: &Evidence, noun: &str) -> String {
+pub(super) fn evidence(evidence: &Evidence, noun: &str) -> String {
     match evidence {
         Evidence::Held { each, stack, heap, error, sampled, companions } => format!(
             "holds {} each{}: {} stack, {} heap that nothing else reaches (± {}, followed from {sampled} of them)",
@@ -215,7 +215,7 @@ fn compared(outcome: Outcome) -> String {
 }
 
 /// The evidence that bytes rest on.
-pub fn source(source: Source) -> String {
+pub(super) fn source(source: Source) -> String {
     match source {
         Source::Direct { sampled } => format!("stack and heap reached only from {sampled} of them"),
         Source::WithGlobal => "stack, heap reached only from them, and heap a global reaches too".to_owned(),

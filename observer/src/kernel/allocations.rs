@@ -26,7 +26,7 @@ use super::source::{Drained, Object as Loaded, Source};
 use super::sys::{self, ProbeKind};
 use super::targets::{TargetHandle, Targets};
 
-pub use observer_common::allocations::kind;
+pub(crate) use observer_common::allocations::kind;
 
 /// Its maps as small as they can be, where nobody asks for it.
 pub(super) const LEAST: [(&str, u32); 4] =

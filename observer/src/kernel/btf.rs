@@ -16,7 +16,7 @@ const KIND_UNION: u32 = 5;
 const KINDS_ALIAS: [u32; 5] = [8, 9, 10, 11, 18];
 
 /// BTF, with its structs indexed by name.
-pub struct Btf<'b> {
+pub(crate) struct Btf<'b> {
     types: &'b [u8],
     strings: &'b [u8],
     /// Byte offset in `types` of type id `i + 1`.
@@ -42,7 +42,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 
 impl<'b> Btf<'b> {
     /// Indexes the table; `structs` are those whose fields will be asked for.
-    pub fn parse(bytes: &'b [u8], structs: &[&str]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'b [u8], structs: &[&str]) -> Option<Self> {
         if u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?) != MAGIC {
             return None;
         }
@@ -69,7 +69,7 @@ impl<'b> Btf<'b> {
     }
 
     /// Byte offset of a field, through any anonymous structs; `path` goes into named ones by dots.
-    pub fn offset_of(&self, name: &str, path: &str) -> Option<u32> {
+    pub(crate) fn offset_of(&self, name: &str, path: &str) -> Option<u32> {
         let mut id = *self.structs.get(name)?;
         let mut offset = 0u32;
         for field in path.split('.') {
@@ -81,7 +81,7 @@ impl<'b> Btf<'b> {
         Some(offset)
     }
 
-    pub fn size_of(&self, name: &str) -> Option<u32> {
+    pub(crate) fn size_of(&self, name: &str) -> Option<u32> {
         Some(self.at(*self.structs.get(name)?)?.size_or_type)
     }
 

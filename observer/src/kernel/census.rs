@@ -13,7 +13,7 @@ use observer_common::census::{Request, ThreadRecord as Record};
 use super::sys;
 
 /// More threads than this are counted as `left_out`, not returned.
-pub const MAX_THREADS: usize = 1 << 16;
+pub(crate) const MAX_THREADS: usize = 1 << 16;
 
 /// The kernel hands out at most 32 KiB a read.
 const READ_BYTES: usize = 64 << 10;

@@ -4,7 +4,7 @@
 
 /// Gives memory that was freed back to the kernel. Parsing the kernel's BTF leaves 16 MB of it behind, reading the
 /// symbols of a target some 4 MB. Takes some milliseconds, in which nobody else allocates.
-pub fn trim() {
+pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions.
     unsafe {
@@ -13,7 +13,7 @@ pub fn trim() {
 }
 
 /// Has threads share two arenas: each has its own otherwise, and keeps the most it ever used.
-pub fn share_arenas() {
+pub(crate) fn share_arenas() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no preconditions; what cannot be set stays as it was.
     unsafe {

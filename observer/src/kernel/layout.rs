@@ -9,7 +9,7 @@ use observer_common::layout::Layout;
 use super::btf::Btf;
 
 /// Where the kernel publishes its BTF.
-pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 const STRUCTS: [&str; 5] = ["task_struct", "pid", "upid", "signal_struct", "pt_regs"];
 
@@ -24,7 +24,7 @@ pub enum LayoutError {
 }
 
 /// Reads the running kernel's BTF.
-pub fn running() -> Result<Layout, LayoutError> {
+pub(crate) fn running() -> Result<Layout, LayoutError> {
     resolve(&fs::read(BTF_PATH)?)
 }
 

@@ -64,18 +64,18 @@ struct RawTracepoint {
 }
 
 /// Puts a program on the tracepoint that it was loaded for, until the descriptor is closed.
-pub fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(super) fn attach_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attributes = RawTracepoint { program: program.as_raw_fd().cast_unsigned(), ..Default::default() };
     bpf(BPF_RAW_TRACEPOINT_OPEN, &attributes)
 }
 
 /// The clock of the programs, in nanoseconds.
-pub fn monotonic() -> u64 {
+pub(super) fn monotonic() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| nanoseconds(Duration::from(now)))
 }
 
 /// What that clock shows at that time.
-pub fn monotonic_at(time: Instant) -> u64 {
+pub(super) fn monotonic_at(time: Instant) -> u64 {
     let (now, clock) = (Instant::now(), monotonic());
     match time.checked_duration_since(now) {
         Some(ahead) => clock.saturating_add(nanoseconds(ahead)),
@@ -103,7 +103,7 @@ fn link_task_iter(program: BorrowedFd<'_>, pid: Option<u32>) -> io::Result<Owned
 }
 
 /// Links a task iterator to the threads of `pid`; before Linux 6.1 to every task, of which the program skips the rest.
-pub fn link_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<OwnedFd> {
+pub(super) fn link_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<OwnedFd> {
     match link_task_iter(program, Some(pid)) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => link_task_iter(program, None),
         linked => linked,
@@ -111,7 +111,7 @@ pub fn link_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Starts one pass of a linked iterator; reading the file runs it.
-pub fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(super) fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     bpf(BPF_ITER_CREATE, &IterCreate { link: link.as_raw_fd().cast_unsigned(), flags: 0 })
 }
 
@@ -158,7 +158,7 @@ struct LinkFunctions {
 
 /// How a program sits on functions of user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
+pub(super) enum ProbeKind {
     /// At the beginning, and at the return where it says so there (Linux 6.13).
     Session,
     /// At the beginning.
@@ -176,7 +176,7 @@ impl ProbeKind {
 /// Loads a program for probes of this kind; with the verifier's words where it is refused.
 ///
 /// All that the instructions refer to is resolved.
-pub fn load_probe(
+pub(super) fn load_probe(
     instructions: &[bpf_insn],
     license: &CStr,
     probes: ProbeKind,
@@ -204,7 +204,7 @@ pub fn load_probe(
 
 /// Puts a program on functions of the file at `path`, by their offsets in it, in one process only (by its pid in
 /// our PID namespace). The kernel takes the breakpoints out when the link is closed, however that comes about.
-pub fn link_functions(
+pub(super) fn link_functions(
     program: BorrowedFd<'_>,
     probes: ProbeKind,
     path: &CStr,
@@ -252,7 +252,7 @@ struct PerfEventAttr {
 }
 
 /// Runs `program` at one of `period` page faults on a CPU, until the descriptor is closed.
-pub fn sample_page_faults(cpu: u32, period: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(super) fn sample_page_faults(cpu: u32, period: u64, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attributes = PerfEventAttr {
         kind: PERF_TYPE_SOFTWARE,
         size: size_of::<PerfEventAttr>() as u32,
@@ -286,7 +286,7 @@ pub fn sample_page_faults(cpu: u32, period: u64, program: BorrowedFd<'_>) -> io:
 }
 
 /// Changes how many faults make a sample.
-pub fn set_period(event: BorrowedFd<'_>, period: u64) -> io::Result<()> {
+pub(super) fn set_period(event: BorrowedFd<'_>, period: u64) -> io::Result<()> {
     // SAFETY: the kernel reads the integer that is pointed to.
     let failed =
         unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_PERIOD, std::ptr::from_ref(&period)) };

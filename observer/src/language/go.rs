@@ -54,7 +54,7 @@ const STANDARD: [&str; 46] = [
     "vendor",
 ];
 
-pub struct Go;
+pub(super) struct Go;
 
 impl Language for Go {
     fn name(&self) -> &'static str {

@@ -6,7 +6,7 @@ use crate::sample::{Frame, GroupState, WaitReason};
 
 /// What members of a group wait for, as far as it matters how long to watch them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// Only another member can end it, and it was expected to: sends, locks, nil channels, wait groups.
     Hard,
     /// May be the normal rest of something long-lived: receives, selects, conditions, futexes.
@@ -19,7 +19,7 @@ pub enum Wait {
 
 /// Whose code a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The program's own.
     Own,
     /// Of a library whose source came with the program's.
@@ -32,7 +32,7 @@ pub enum Origin {
 
 /// The parts of a function's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scope<'f> {
+pub(crate) struct Scope<'f> {
     /// `net/http` of `net/http.(*conn).serve`; absent where names do not tell.
     pub package: Option<&'f str>,
     /// `pkg.(*Type)` of `pkg.(*Type).Method`; absent for plain functions.
@@ -42,7 +42,7 @@ pub struct Scope<'f> {
 }
 
 /// What names and wait reasons mean in programs of one kind.
-pub trait Language: Sync {
+pub(crate) trait Language: Sync {
     /// As people write it, where its runtime has a heap of its own: `Go`.
     fn name(&self) -> &'static str;
 

@@ -4,7 +4,7 @@
 
 mod allocators;
 mod names;
-pub mod source;
+pub(crate) mod source;
 
 use super::interface::{Language, Origin, Scope, Wait};
 use crate::sample::WaitReason as Reason;
@@ -65,7 +65,7 @@ const STANDARD_NAMES: [&str; 4] = ["std::", "core::", "alloc::", "__gnu_cxx::"];
 /// The same of libraries.
 const DEPENDENCY_NAMES: [&str; 4] = ["parking_lot::", "parking_lot_core::", "tokio::", "crossbeam_"];
 
-pub struct Native;
+pub(crate) struct Native;
 
 impl Language for Native {
     fn name(&self) -> &'static str {

@@ -16,7 +16,7 @@ use crate::symbol::{self, Symbolizer};
 use crate::unwind::{Registers, Unwinder};
 
 mod entrance;
-pub mod loaded;
+pub(crate) mod loaded;
 mod pace;
 pub mod provider;
 

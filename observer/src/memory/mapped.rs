@@ -27,14 +27,14 @@ struct Range {
 
 /// Sums up the differences of a target's maps since the first.
 #[derive(Clone, Debug, Default)]
-pub struct MapsDifference {
+pub(crate) struct MapsDifference {
     before: Option<Vec<Range>>,
     total: Mapped,
 }
 
 impl MapsDifference {
     /// Takes the target's map of now; the bytes since the first map.
-    pub fn update(&mut self, maps: &[Mapping]) -> &Mapped {
+    pub(crate) fn update(&mut self, maps: &[Mapping]) -> &Mapped {
         let now: Vec<Range> = maps.iter().map(range).collect();
         self.total.source = MappedSource::Maps;
         if let Some(before) = self.before.replace(now.clone()) {

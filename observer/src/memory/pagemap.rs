@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use crate::process::memory::huge;
 
 /// The size of a page on this machine.
-pub fn page_bytes() -> u64 {
+pub(crate) fn page_bytes() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| {
         let asked = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
@@ -25,18 +25,18 @@ const CHUNK: usize = 2048;
 
 /// The page map of one process.
 #[derive(Debug)]
-pub struct Pagemap {
+pub(crate) struct Pagemap {
     file: File,
     buffer: Vec<u8>,
 }
 
 impl Pagemap {
-    pub fn open(pid: u32) -> io::Result<Self> {
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
         Ok(Self { file: File::open(format!("/proc/{pid}/pagemap"))?, buffer: vec![0; CHUNK * 8] })
     }
 
     /// Pages from `start` to `end` that are in memory or in swap; of at most `most` pages, from `start` on.
-    pub fn resident_pages(&mut self, start: u64, end: u64, most: u64) -> io::Result<u64> {
+    pub(crate) fn resident_pages(&mut self, start: u64, end: u64, most: u64) -> io::Result<u64> {
         let first = start / page_bytes();
         let last = end.div_ceil(page_bytes()).min(first.saturating_add(most));
         let mut page = first;
@@ -51,12 +51,12 @@ impl Pagemap {
     }
 
     /// Whether the page at an address is a huge one; absent where the kernel does not tell (before Linux 6.7).
-    pub fn is_huge(&self, address: u64) -> Option<bool> {
+    pub(crate) fn is_huge(&self, address: u64) -> Option<bool> {
         huge::is_huge(&self.file, address)
     }
 
     /// For each of these page numbers, in ascending order, whether it is in memory or in swap.
-    pub fn are_resident(&mut self, pages: &[u64]) -> io::Result<Vec<bool>> {
+    pub(crate) fn are_resident(&mut self, pages: &[u64]) -> io::Result<Vec<bool>> {
         let mut answers = Vec::with_capacity(pages.len());
         let mut rest = pages;
         while let Some(&first) = rest.first() {

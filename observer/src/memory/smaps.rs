@@ -22,24 +22,24 @@ const MAPPINGS: usize = 1 << 18;
 
 /// Looks at one process, now and then.
 #[derive(Debug)]
-pub struct Smaps {
+pub(crate) struct Smaps {
     pid: u32,
     next: f64,
     share: f64,
 }
 
 impl Smaps {
-    pub fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         Self { pid, next: f64::NEG_INFINITY, share: CPU_SHARE }
     }
 
     /// The share of one core that looking may take.
-    pub fn set_share(&mut self, share: f64) {
+    pub(crate) fn set_share(&mut self, share: f64) {
         self.share = share;
     }
 
     /// Its mappings in ascending order, unless the last look was just now; told the time in seconds, by any clock.
-    pub fn look(&mut self, at_seconds: f64) -> io::Result<Option<Vec<Held>>> {
+    pub(crate) fn look(&mut self, at_seconds: f64) -> io::Result<Option<Vec<Held>>> {
         if at_seconds < self.next {
             return Ok(None);
         }
@@ -54,7 +54,7 @@ impl Smaps {
 
 /// A mapping, and how much of it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// Page numbers, the end not included.
     pub start: u64,
     pub end: u64,
@@ -63,7 +63,7 @@ pub struct Held {
 }
 
 /// The mapping that a page lies in.
-pub fn at(mappings: &[Held], page: u64) -> Option<&Held> {
+pub(crate) fn at(mappings: &[Held], page: u64) -> Option<&Held> {
     let after = mappings.partition_point(|held| held.start <= page);
     mappings[..after].last().filter(|held| page < held.end)
 }

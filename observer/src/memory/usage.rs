@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::process::files::read_at_start;
 use crate::sample::Memory;
 
-pub mod cgroup;
+pub(crate) mod cgroup;
 
 /// `status` has some 60 short lines; a longer one is cut, and what we need stands in its first half.
 const STATUS_BYTES: usize = 16 << 10;

@@ -13,7 +13,7 @@ const TRIES: u8 = 10;
 
 /// Nothing, where it is not asked for.
 #[derive(Default)]
-pub struct Allocating {
+pub(super) struct Allocating {
     wanted: Option<Wanted>,
     tracked: Option<Tracked>,
     /// Why it is not tracked.
@@ -28,18 +28,18 @@ struct Wanted {
 }
 
 impl Allocating {
-    pub fn wanted(pid: u32, own: Option<OwnAllocator>, symbols: Box<dyn Symbolizer>) -> Self {
+    pub(super) fn wanted(pid: u32, own: Option<OwnAllocator>, symbols: Box<dyn Symbolizer>) -> Self {
         Self { wanted: Some(Wanted { pid, own, symbols, tries: 0 }), ..Self::default() }
     }
 
     /// Takes what was drained.
-    pub fn take(&mut self, registration: &TargetRegistration) {
+    pub(super) fn take(&mut self, registration: &TargetRegistration) {
         if let Some(tracked) = &mut self.tracked {
             tracked.take(registration);
         }
     }
 
-    pub fn sample_into(&mut self, registration: &TargetRegistration, sample: &mut Sample) {
+    pub(super) fn sample_into(&mut self, registration: &TargetRegistration, sample: &mut Sample) {
         if let Some(wanted) = self.wanted.take() {
             self.begin(registration, wanted);
         }

@@ -16,7 +16,7 @@ use super::own_memory;
 
 /// Worse ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub(crate) enum State {
     Good,
     Degraded,
     Unusable,
@@ -24,7 +24,7 @@ pub enum State {
 
 /// One line of the doctor.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub state: State,
     pub what: String,
     pub found: String,
@@ -45,7 +45,7 @@ impl Finding {
         Self::new(State::Degraded, what, found, remedy)
     }
 
-    pub fn unusable(what: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn unusable(what: &str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(State::Unusable, what, found, remedy)
     }
 }
@@ -58,7 +58,7 @@ const CAPABILITIES: [(&str, &str); 3] = [
 ];
 
 /// The machine, the kernel and our own rights.
-pub fn machine() -> Vec<Finding> {
+pub(crate) fn machine() -> Vec<Finding> {
     let mut findings = vec![kernel_version()];
     findings.extend(capabilities());
     findings.push(memory_limit());
@@ -76,7 +76,7 @@ pub fn machine() -> Vec<Finding> {
 }
 
 /// One process.
-pub fn target(pid: u32) -> Vec<Finding> {
+pub(crate) fn target(pid: u32) -> Vec<Finding> {
     let target = match Target::open(pid) {
         Ok(target) => target,
         Err(error) => return vec![Finding::unusable("process", error.to_string(), "")],
@@ -143,7 +143,7 @@ fn capabilities() -> Vec<Finding> {
 }
 
 /// The capabilities that are missing, a line each: what could be seen with them looks like nothing without.
-pub fn missing(ebpf: bool) -> Vec<Finding> {
+pub(crate) fn missing(ebpf: bool) -> Vec<Finding> {
     let wanted = |finding: &Finding| ebpf || finding.what == "CAP_SYS_PTRACE";
     capabilities().into_iter().filter(|finding| finding.state != State::Good && wanted(finding)).collect()
 }

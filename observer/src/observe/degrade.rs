@@ -6,7 +6,7 @@ use crate::kernel::KernelError;
 use crate::sample::Degraded;
 use crate::threads::ThreadError;
 
-pub fn threads(error: &ThreadError) -> Degraded {
+pub(crate) fn threads(error: &ThreadError) -> Degraded {
     Degraded {
         feature: "threads".to_owned(),
         reason: error.to_string(),
@@ -14,7 +14,7 @@ pub fn threads(error: &ThreadError) -> Degraded {
     }
 }
 
-pub fn kernel(error: &KernelError) -> Degraded {
+pub(crate) fn kernel(error: &KernelError) -> Degraded {
     let reason = error.reason();
     let remedy = error.remedy().unwrap_or("`observer doctor` says what is missing");
     Degraded {
@@ -30,7 +30,7 @@ const READ_PAGES: &str =
     "run observer as the user of the process, or with CAP_DAC_READ_SEARCH beside CAP_SYS_PTRACE";
 
 /// Its owner may read it, and whoever passes over file permissions: to read processes is not enough.
-pub fn growth(pid: u32, error: &io::Error) -> Degraded {
+pub(crate) fn growth(pid: u32, error: &io::Error) -> Degraded {
     Degraded {
         feature: "growth".to_owned(),
         reason: format!("/proc/{pid}/pagemap: {error}: what grew cannot be told from what was freed"),
@@ -39,7 +39,7 @@ pub fn growth(pid: u32, error: &io::Error) -> Degraded {
 }
 
 /// Growth sites there are, but what was given back within a mapping is taken from all of its sites alike.
-pub fn coarse_growth(pid: u32, error: &io::Error) -> Degraded {
+pub(crate) fn coarse_growth(pid: u32, error: &io::Error) -> Degraded {
     Degraded {
         feature: "growth by page".to_owned(),
         reason: format!(
@@ -50,7 +50,7 @@ pub fn coarse_growth(pid: u32, error: &io::Error) -> Degraded {
     }
 }
 
-pub fn retained() -> Degraded {
+pub(crate) fn retained() -> Degraded {
     Degraded {
         feature: "retained".to_owned(),
         reason: "what groups keep on the heap was not followed: it would cost more than the snapshot"

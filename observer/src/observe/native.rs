@@ -23,7 +23,7 @@ use crate::unwind::dwarf::CallFrames;
 /// Comparing the memory maps may take one part in so many of the time.
 const MAPS_SHARE: u32 = 200;
 
-pub struct Native {
+pub(super) struct Native {
     pid: u32,
     maps: MapsDifference,
     mapped: Mapped,
@@ -43,7 +43,7 @@ pub struct Native {
 }
 
 impl Native {
-    pub fn open(pid: u32, options: &Options, source: &KernelSource, runtimes: &Runtimes) -> Self {
+    pub(super) fn open(pid: u32, options: &Options, source: &KernelSource, runtimes: &Runtimes) -> Self {
         let code = runtimes.code();
         let mut degraded = Vec::new();
         let kernel = kernel(source, options).transpose().map_err(|why| degraded.push(why)).ok().flatten();
@@ -89,17 +89,17 @@ impl Native {
     }
 
     /// The target is observed by the kernel no longer: another may take its place.
-    pub fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.registration = None;
     }
 
     /// Whether eBPF is loaded, or was tried in vain.
-    pub fn uses_kernel(&self) -> bool {
+    pub(super) fn uses_kernel(&self) -> bool {
         self.registration.is_some() || !self.degraded.is_empty()
     }
 
     /// Takes what the kernel has put by, where nobody else does.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         if let Some(kernel) = self.own.clone() {
             let drained = kernel.drain();
             lose_all(&mut self.losses, drained.losses);
@@ -111,7 +111,7 @@ impl Native {
     }
 
     /// Notes page faults of the target.
-    pub fn record(&mut self, faults: &[Fault]) {
+    pub(super) fn record(&mut self, faults: &[Fault]) {
         let Some(growth) = &mut self.growth else { return };
         growth.record(&faults.iter().map(Seen::from).collect::<Vec<_>>());
         if !self.deep
@@ -126,7 +126,7 @@ impl Native {
     }
 
     /// The share of one core that looking at mappings may take, for threads and for growth.
-    pub fn set_share(&mut self, share: f64) {
+    pub(super) fn set_share(&mut self, share: f64) {
         self.threads.set_share(share);
         if let Some(growth) = &mut self.growth {
             growth.set_share(share);
@@ -134,7 +134,7 @@ impl Native {
     }
 
     /// Fills in threads, waits, growth, and what was lost.
-    pub fn sample_into(&mut self, sample: &mut Sample) -> Result<(), Exited> {
+    pub(super) fn sample_into(&mut self, sample: &mut Sample) -> Result<(), Exited> {
         self.drain();
         sample.degraded.extend(self.degraded.iter().cloned());
         let census = self.census(sample);

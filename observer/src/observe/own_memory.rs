@@ -6,17 +6,17 @@ use crate::memory::usage::cgroup::{Limit, Limits};
 use crate::sample::Degraded;
 
 /// What it takes with one ordinary target; see "Memory of a sidecar" in ARCHITECTURE.md.
-pub const LEAST: u64 = 48 << 20;
+pub(crate) const LEAST: u64 = 48 << 20;
 /// What is advised, with room for large targets and for several.
-pub const ADVISED: u64 = 128 << 20;
+pub(crate) const ADVISED: u64 = 128 << 20;
 
 /// The limit that observer is under; `None` without one.
-pub fn limit() -> Option<Limit> {
+pub(crate) fn limit() -> Option<Limit> {
     Limits::of(std::process::id()).lowest()
 }
 
 /// What there is to say about the limit, if anything.
-pub fn tight(limit: Option<Limit>) -> Option<Degraded> {
+pub(crate) fn tight(limit: Option<Limit>) -> Option<Degraded> {
     let limit = limit.filter(|limit| limit.bytes < LEAST)?;
     Some(Degraded {
         feature: "memory_limit".to_owned(),

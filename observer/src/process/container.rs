@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::sample::Container;
 use cgroup_path::{cgroups, container_id, parts, pod, pod_uid};
 
-pub use cgroup_path::{Ids, cgroup, ids, is_name};
+pub(crate) use cgroup_path::{Ids, cgroup, ids, is_name};
 
 /// Mount tables of containers have some 40 lines.
 const MOUNTINFO_BYTES: u64 = 1 << 20;
@@ -41,7 +41,7 @@ impl Own {
 }
 
 /// Where the process runs; `None` for one that is in no container that we know the marks of.
-pub fn of(pid: u32) -> Option<Container> {
+pub(crate) fn of(pid: u32) -> Option<Container> {
     let proc = Path::new("/proc");
     let own = Own::from(|name| std::env::var(name).ok());
     let mounts = kubelet_mounts(&mount_table(proc, pid));
@@ -85,7 +85,7 @@ fn describe(ids: Ids, mounts: &Mounted, beside_us: bool, own: Own) -> Option<Con
 }
 
 /// Whether it is a process of our own pod, or of our own container: then there is only one of its kind.
-pub fn is_beside_us(proc: &Path, pid: u32) -> bool {
+pub(crate) fn is_beside_us(proc: &Path, pid: u32) -> bool {
     let same_namespace = || {
         let namespace = |pid: &str| fs::read_link(proc.join(pid).join("ns/pid")).ok();
         let ours = namespace("self");

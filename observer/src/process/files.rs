@@ -8,14 +8,14 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// The first 64 KiB of a file in `/proc`.
-pub fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_some(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(64 << 10).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Reads a /proc or cgroup file from its start, at most `limit` bytes, into a buffer that is used again.
-pub fn read_at_start<'b>(file: &File, buffer: &'b mut Vec<u8>, limit: usize) -> io::Result<&'b [u8]> {
+pub(crate) fn read_at_start<'b>(file: &File, buffer: &'b mut Vec<u8>, limit: usize) -> io::Result<&'b [u8]> {
     buffer.resize(limit, 0);
     let mut length = 0;
     while length < limit {

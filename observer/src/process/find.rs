@@ -17,7 +17,7 @@ use super::status;
 const LISTED: usize = 12;
 
 #[derive(Debug, Error)]
-pub enum FindError {
+pub(crate) enum FindError {
     #[error("no process with pid {pid} in this PID namespace; `observer attach NAME` finds it by its name")]
     NoSuchPid { pid: u32 },
     #[error("{tid} is a thread of process {pid} ({name}): attach to {pid}")]
@@ -45,7 +45,7 @@ pub enum FindError {
 }
 
 /// The pid that `selector`, a pid or a name, stands for.
-pub fn find(selector: &str) -> Result<u32, FindError> {
+pub(crate) fn find(selector: &str) -> Result<u32, FindError> {
     find_in(Path::new("/proc"), selector, std::process::id())
 }
 
@@ -120,13 +120,13 @@ fn is_named(proc: &Path, pid: u32, name: &str) -> bool {
 }
 
 /// The command line as one line to show, bounded.
-pub fn command_line(proc: &Path, pid: u32) -> String {
+pub(crate) fn command_line(proc: &Path, pid: u32) -> String {
     let bytes = read_some(&proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
     let text = bytes.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
     text.trim_end().chars().take(100).collect::<String>().escape_debug().to_string()
 }
 
-pub fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
+pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Stat::parse(&read_some(&proc.join(pid.to_string()).join("stat")).ok()?)
 }
 

@@ -3,7 +3,7 @@
 //! Reads `process_vm_readv(2)`; needs ptrace access (CAP_SYS_PTRACE, or the same uid and Yama's leave).
 //! Costs about 0.2 µs a range in a batch, plus the copy. What is read can be torn or malicious.
 
-pub mod huge;
+pub(crate) mod huge;
 pub mod truncated;
 
 use std::io::{self, IoSliceMut};

@@ -26,7 +26,7 @@ const MAX_VERSION: usize = 32;
 const CHUNK: usize = 1 << 20;
 
 /// The runtime of a process that is no Go program; `native` where none is known.
-pub fn of(pid: u32) -> Runtime {
+pub(crate) fn of(pid: u32) -> Runtime {
     let maps = maps::read(pid).unwrap_or_default();
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let exe = exe.to_string_lossy();

@@ -27,14 +27,14 @@ const REMEMBERED: usize = 10_000;
 const FOUND: usize = 500;
 
 /// Runtimes whose heap can be followed.
-pub trait KeepsHeap {
+pub(crate) trait KeepsHeap {
     /// Whether groups of this kind are of a runtime here.
     fn has(&self, kind: GroupKind) -> bool;
     /// What members of `groups` alone keep reachable, as far as it could be followed within `time`.
     fn retained(&mut self, groups: &[(GroupKind, GroupId)], time: Duration) -> BTreeMap<GroupId, Retained>;
 }
 
-pub struct RetentionSchedule {
+pub(crate) struct RetentionSchedule {
     share: f64,
     generation: u32,
     first_count: HashMap<GroupId, u64>,
@@ -56,12 +56,12 @@ impl Default for RetentionSchedule {
 
 impl RetentionSchedule {
     /// The share of one core that following may take.
-    pub fn set_share(&mut self, share: f64) {
+    pub(crate) fn set_share(&mut self, share: f64) {
         self.share = share;
     }
 
     /// Follows the groups that have grown, if it is time again.
-    pub fn refresh(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
+    pub(crate) fn refresh(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
         self.remember(heap, sample);
         let now = Instant::now();
         let not_before = *self.not_before.get_or_insert(now + LEAST_PAUSE);
@@ -71,7 +71,7 @@ impl RetentionSchedule {
     }
 
     /// Follows the groups that have grown.
-    pub fn refresh_now(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
+    pub(crate) fn refresh_now(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample) {
         self.remember(heap, sample);
         self.follow_grown(heap, sample);
     }
@@ -94,7 +94,12 @@ impl RetentionSchedule {
     }
 
     /// Follows the largest groups, at any price or for a moment only; whether all of their heap was followed.
-    pub fn measure_largest(&mut self, heap: &mut dyn KeepsHeap, sample: &Sample, at_any_price: bool) -> bool {
+    pub(crate) fn measure_largest(
+        &mut self,
+        heap: &mut dyn KeepsHeap,
+        sample: &Sample,
+        at_any_price: bool,
+    ) -> bool {
         let mut largest: Vec<&Group> = groups_of(heap, sample).collect();
         largest.sort_by_key(|group| std::cmp::Reverse(group.count));
         let ids: Vec<_> = largest.into_iter().map(|group| (group.kind, group.id)).take(GROUPS).collect();
@@ -103,7 +108,7 @@ impl RetentionSchedule {
     }
 
     /// Writes what was found into the groups.
-    pub fn apply(&self, groups: &mut [Group]) {
+    pub(crate) fn apply(&self, groups: &mut [Group]) {
         for group in groups {
             let Some(retained) = self.found.get(&group.id) else { continue };
             // What members share among themselves is theirs too, where the whole heap was followed.

@@ -3,8 +3,8 @@
 //! A runtime's folder finds its tasks and says of each what it sees ([`members::Members`]); [`report::report`] gives
 //! the groups their names ([`report::Names`]).
 
-pub mod entry;
-pub mod groups;
-pub mod members;
-pub mod report;
-pub mod slot;
+pub(crate) mod entry;
+pub(crate) mod groups;
+pub(crate) mod members;
+pub(crate) mod report;
+pub(crate) mod slot;

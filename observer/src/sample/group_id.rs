@@ -3,7 +3,7 @@
 use crate::sample::{Frame, GroupId, GroupKind};
 
 /// The id of a group, the same in every build.
-pub fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
+pub(crate) fn of_group(kind: GroupKind, reason: &str, frames: &[Frame]) -> GroupId {
     let mut hash = Parts(Fnv::new());
     hash.add(match kind {
         GroupKind::Goroutine => b"goroutine",
@@ -52,7 +52,7 @@ impl Parts {
 
 /// FNV-1a of 64 bits: the same in every release and on every machine. Ids rest on it, and recordings and histories on
 /// ids: what is written, and in which order, must never change.
-pub struct Fnv(u64);
+pub(crate) struct Fnv(u64);
 
 impl Default for Fnv {
     fn default() -> Self {
@@ -61,17 +61,17 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
-    pub fn finish(&self) -> u64 {
+    pub(crate) fn finish(&self) -> u64 {
         self.0
     }
 }

@@ -12,7 +12,7 @@ use crate::process::container;
 const LENGTH: usize = 64;
 
 /// Whether it may be given to a target.
-pub fn is_one(name: &str) -> bool {
+pub(crate) fn is_one(name: &str) -> bool {
     !name.is_empty() && name.len() <= LENGTH && name.bytes().all(is_good) && name != "." && name != ".."
 }
 
@@ -21,7 +21,7 @@ fn is_good(byte: u8) -> bool {
 }
 
 /// What a process is called after, before it is numbered.
-pub fn base(exe: Option<&str>, comm: &str, place: &Place) -> String {
+pub(crate) fn base(exe: Option<&str>, comm: &str, place: &Place) -> String {
     let file = exe.and_then(|exe| exe.rsplit('/').next()).filter(|file| !file.is_empty()).unwrap_or(comm);
     let name = match place {
         Place::Unit(unit) => unit.clone(),
@@ -44,7 +44,7 @@ fn cut(text: &str, most: usize) -> &str {
 
 /// What tells a process from others of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Nothing. Beside us in our own pod or container there is only one of its kind.
     Here,
     Unit(String),
@@ -53,7 +53,7 @@ pub enum Place {
 }
 
 impl Place {
-    pub fn of(proc: &Path, pid: u32) -> Self {
+    pub(crate) fn of(proc: &Path, pid: u32) -> Self {
         if container::is_beside_us(proc, pid) {
             return Self::Here;
         }
@@ -71,12 +71,12 @@ fn unit(cgroup: &str) -> Option<String> {
 
 /// Names in use. The first of a kind has the bare name, further ones a number.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     taken: BTreeMap<String, ()>,
 }
 
 impl Names {
-    pub fn take(&mut self, base: &str) -> String {
+    pub(crate) fn take(&mut self, base: &str) -> String {
         let name = std::iter::once(base.to_owned())
             .chain((2..).map(|number| format!("{}-{number}", cut(base, LENGTH - 6))))
             .find(|name| !self.taken.contains_key(name))
@@ -85,7 +85,7 @@ impl Names {
         name
     }
 
-    pub fn free(&mut self, name: &str) {
+    pub(crate) fn free(&mut self, name: &str) {
         self.taken.remove(name);
     }
 }

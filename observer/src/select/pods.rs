@@ -9,7 +9,7 @@ mod ask;
 mod known;
 #[cfg(feature = "kubernetes")]
 mod list;
-pub mod selector;
+pub(crate) mod selector;
 
 use std::sync::Arc;
 

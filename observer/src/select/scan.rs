@@ -21,7 +21,7 @@ const STALE: Duration = Duration::from_secs(30);
 
 /// A process that meets a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     pub pid: u32,
     /// With the pid it is the process's identity.
     pub start_ticks: u64,
@@ -33,20 +33,20 @@ pub struct Found {
 
 /// One look: everything that is there now.
 #[derive(Clone, Debug, Default)]
-pub struct Scan {
+pub(crate) struct Scan {
     pub found: Vec<Found>,
     /// Which rules these are.
     pub edition: u64,
 }
 
 /// The thread's other end.
-pub struct Discovery {
+pub(crate) struct Discovery {
     rules: Sender<Arc<[Rule]>>,
     looks: Receiver<Scan>,
 }
 
 impl Discovery {
-    pub fn start(rules: Arc<[Rule]>, pods: Arc<Pods>) -> std::io::Result<Self> {
+    pub(crate) fn start(rules: Arc<[Rule]>, pods: Arc<Pods>) -> std::io::Result<Self> {
         let (send_rules, receive_rules) = mpsc::channel();
         let (send_looks, receive_looks) = sync_channel(1);
         // Not joined at the end: it may hang, and holds nothing.
@@ -57,13 +57,13 @@ impl Discovery {
     }
 
     /// From now on these; looks of the old ones have a lower edition.
-    pub fn set_rules(&self, rules: Arc<[Rule]>) {
+    pub(crate) fn set_rules(&self, rules: Arc<[Rule]>) {
         // It ends only with us.
         let _ = self.rules.send(rules);
     }
 
     /// The newest look, if there is one since the last call.
-    pub fn look(&self) -> Option<Scan> {
+    pub(crate) fn look(&self) -> Option<Scan> {
         self.looks.try_iter().last()
     }
 }
@@ -92,7 +92,7 @@ fn run(mut rules: Arc<[Rule]>, pods: &Pods, changes: &Receiver<Arc<[Rule]>>, loo
 
 /// What is known of the processes of the last look.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     processes: HashMap<(u32, u64), Known>,
     /// Not the first look: whoever is new now has just been started.
     waited: bool,
@@ -109,7 +109,7 @@ struct Known {
 impl Seen {
     /// Every process that meets a rule. One that has just been forked is shown from the next look on: it may be
     /// about to execute something else.
-    pub fn look(&mut self, proc: &Path, rules: &[Rule], pods: &Pods) -> Vec<Found> {
+    pub(crate) fn look(&mut self, proc: &Path, rules: &[Rule], pods: &Pods) -> Vec<Found> {
         let now = Instant::now();
         let edition = pods.edition();
         let same_pods = self.edition == edition;

@@ -6,7 +6,7 @@ use std::hash::Hasher;
 
 /// Spreads addresses over a table's buckets.
 #[derive(Default)]
-pub struct AddressHasher(u64);
+pub(crate) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -29,7 +29,7 @@ impl Hasher for AddressHasher {
 }
 
 /// One round of a multiply-and-fold hash.
-pub fn mix(value: u64) -> u64 {
+pub(crate) fn mix(value: u64) -> u64 {
     let wide = u128::from(value ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0xd6e8_feb8_6659_fd93u64);
     (wide >> 64) as u64 ^ wide as u64
 }

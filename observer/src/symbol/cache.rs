@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// At most `capacity` answers; an answer not asked for during half of that many new ones is forgotten.
 #[derive(Debug)]
-pub struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
@@ -13,11 +13,11 @@ pub struct Cache<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1), evicted: 0 }
     }
 
-    pub fn get(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
         if let Some(value) = self.young.get(key) {
             return Some(value.clone());
         }
@@ -26,7 +26,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         Some(value)
     }
 
-    pub fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.half {
             self.evicted += self.old.len() as u64;
             self.old = std::mem::take(&mut self.young);
@@ -35,16 +35,13 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         self.young.insert(key, value);
     }
 
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Answers forgotten so far to stay within bounds.
-    pub fn evicted(&self) -> u64 {
+    pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 }

@@ -19,10 +19,10 @@ use crate::process::maps::{self, Mapping};
 use crate::process::memory::RemoteMemory;
 use crate::sample::Frame;
 
-pub mod demangle;
-pub mod elf;
-pub mod guard;
-pub mod module;
+pub(crate) mod demangle;
+pub(crate) mod elf;
+pub(crate) mod guard;
+pub(crate) mod module;
 
 use guard::{Spoilt, guarded};
 use module::{Module, ModuleKey};

@@ -28,13 +28,13 @@ const MAX_LINE: u64 = 4096;
 const MAX_FUNCTION: u64 = 64 << 20;
 
 /// Names the code that one process made at run time.
-pub struct PerfMap {
+pub(crate) struct PerfMap {
     pid: u32,
     namespace_pid: u32,
 }
 
 impl PerfMap {
-    pub fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         let namespace_pid = status::innermost_pid(Path::new("/proc"), pid).unwrap_or(pid);
         Self { pid, namespace_pid }
     }

@@ -14,23 +14,23 @@ const CACHED_CALLS: usize = 1 << 16;
 
 /// Reads the call before a return address.
 #[derive(Debug)]
-pub struct Calls {
+pub(crate) struct Calls {
     memory: RemoteMemory,
     known: Cache<u64, Option<u64>>,
 }
 
 impl Calls {
-    pub fn new(memory: RemoteMemory) -> Self {
+    pub(crate) fn new(memory: RemoteMemory) -> Self {
         Self { memory, known: Cache::new(CACHED_CALLS) }
     }
 
     /// Other code may lie at the addresses now.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.known = Cache::new(CACHED_CALLS);
     }
 
     /// Where the call before a return address leads; `None` for every call but a direct one.
-    pub fn target(&mut self, return_address: u64) -> Option<u64> {
+    pub(crate) fn target(&mut self, return_address: u64) -> Option<u64> {
         if let Some(known) = self.known.get(&return_address) {
             return known;
         }
@@ -49,7 +49,10 @@ mod arch {
     const BND: u8 = 0xf2;
 
     /// `call rel32`, and through the stub that leads to another module's function.
-    pub fn call_target(return_address: u64, read: impl Fn(u64, &mut [u8]) -> Option<()>) -> Option<u64> {
+    pub(super) fn call_target(
+        return_address: u64,
+        read: impl Fn(u64, &mut [u8]) -> Option<()>,
+    ) -> Option<u64> {
         let mut code = [0; 7];
         read(return_address.checked_sub(7)?, &mut code)?;
         // `call *disp32(base,index,8)` has the same byte in the same place.
@@ -99,7 +102,7 @@ mod arch {
 
 /// The frame to put between the frames of a callee and its caller, where the call went to another function than the
 /// callee: `entered` are the frames at the call's target, `before` those at the byte before it.
-pub fn jumped(
+pub(crate) fn jumped(
     callee: &[Frame],
     caller: &[Frame],
     entered: &[Frame],

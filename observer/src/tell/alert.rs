@@ -5,16 +5,16 @@
 //! whatever becomes of the receivers. Costs a look at every diagnosis a tick, and the texts of what fires.
 
 mod alertmanager;
-pub mod counters;
+pub(crate) mod counters;
 mod delivery;
 mod error;
 mod example;
 mod http;
 mod log;
-pub mod message;
-pub mod options;
+pub(crate) mod message;
+pub(crate) mod options;
 pub mod rules;
-pub mod severity;
+pub(crate) mod severity;
 pub mod silence;
 mod template;
 mod webhook;

@@ -14,7 +14,7 @@ mod expose;
 mod families;
 mod label;
 mod myself;
-pub mod sites;
+pub(crate) mod sites;
 mod targets;
 mod waits;
 

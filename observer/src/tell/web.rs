@@ -3,20 +3,20 @@
 //! Reads the board, gives answers; nothing here can hold up sampling. What a stranger may cost is in [`limits`], who
 //! may ask in [`auth`].
 
-pub mod api;
-pub mod auth;
+pub(crate) mod api;
+pub(crate) mod auth;
 pub mod chart;
-pub mod documents;
-pub mod limits;
+pub(crate) mod documents;
+pub(crate) mod limits;
 pub mod page;
-pub mod profiles;
+pub(crate) mod profiles;
 mod reader;
 mod refusal;
 mod routes;
 pub mod schema;
-pub mod server;
+pub(crate) mod server;
 mod shown;
-pub mod tls;
+pub(crate) mod tls;
 pub mod web_config;
 
 pub use server::{Options, ServeError, Server, listen, serve};

@@ -44,7 +44,7 @@ impl Comm {
 
 /// The names of a group's members.
 #[derive(Debug, Default)]
-pub struct Comms {
+pub(crate) struct Comms {
     likes: Vec<Alike>,
 }
 
@@ -58,7 +58,7 @@ struct Alike {
 
 impl Comms {
     /// Names beyond the bound are not counted; the count of the group tells that there are more.
-    pub fn add(&mut self, name: Comm) {
+    pub(crate) fn add(&mut self, name: Comm) {
         if name == Comm::default() {
             return;
         }
@@ -76,7 +76,7 @@ impl Comms {
     }
 
     /// Most members first.
-    pub fn shown(mut self) -> Vec<ThreadName> {
+    pub(crate) fn shown(mut self) -> Vec<ThreadName> {
         self.likes.sort_by(|a, b| b.count.cmp(&a.count).then(a.first.0.cmp(&b.first.0)));
         self.likes.iter().take(SHOWN).map(Alike::show).collect()
     }

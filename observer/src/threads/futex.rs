@@ -2,7 +2,7 @@
 
 /// A wait on a futex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// The operation, in words.
     pub reason: &'static str,
     /// Address of the word it waits on (of the vector of words for `futex_waitv`).
@@ -15,20 +15,20 @@ pub struct Wait {
     pub shared: bool,
 }
 
-pub const WAIT: &str = "futex wait";
-pub const WAIT_BITSET: &str = "futex wait bitset";
-pub const LOCK_PI: &str = "futex lock pi";
+pub(crate) const WAIT: &str = "futex wait";
+pub(crate) const WAIT_BITSET: &str = "futex wait bitset";
+pub(crate) const LOCK_PI: &str = "futex lock pi";
 /// The address is that of a list of words.
-pub const WAITV: &str = "futex waitv";
+pub(crate) const WAITV: &str = "futex waitv";
 
-pub const FUTEX_WAITV: i64 = 449;
-pub const FUTEX_WAIT2: i64 = 455;
+pub(crate) const FUTEX_WAITV: i64 = 449;
+pub(crate) const FUTEX_WAIT2: i64 = 455;
 const PRIVATE_FLAG: u64 = 0x80;
 /// `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME` change nothing about what is waited for.
 const OPERATION_MASK: u64 = 0x7f;
 
 /// The wait that a syscall stands for; `None` for every other call, and for futex calls that do not wait.
-pub fn wait(syscall: i64, arguments: &[u64; 6]) -> Option<Wait> {
+pub(crate) fn wait(syscall: i64, arguments: &[u64; 6]) -> Option<Wait> {
     let [address, operation, expected, timeout, waitv_timeout, _] = *arguments;
     let timed = timeout != 0;
     let shared = operation & PRIVATE_FLAG == 0;
@@ -49,7 +49,7 @@ pub fn wait(syscall: i64, arguments: &[u64; 6]) -> Option<Wait> {
 }
 
 /// Whether this is a wait that a signal interrupted and the kernel took up again: another call, the same arguments.
-pub fn restarted(syscall: i64) -> bool {
+pub(crate) fn restarted(syscall: i64) -> bool {
     syscall == libc::SYS_restart_syscall
 }
 

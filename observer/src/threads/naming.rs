@@ -14,7 +14,7 @@ const MOST: usize = 48;
 
 /// What a wait is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(super) struct Name {
     /// In words: `mutex lock`.
     pub reason: &'static str,
     /// The kind of thing that is waited on: `mutex`.
@@ -24,7 +24,7 @@ pub struct Name {
 
 /// Whether whoever is waited for can be told from the words at the futex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(super) enum Owner {
     /// A lock of libc: it can.
     Recorded,
     /// A lock that does not keep its owner where the futex is.
@@ -41,7 +41,7 @@ impl Name {
     }
 
     /// For a wait that no function names.
-    pub const fn of_operation(operation: &'static str) -> Self {
+    pub(super) const fn of_operation(operation: &'static str) -> Self {
         Self::new(operation, "futex", Owner::Unknown)
     }
 
@@ -51,15 +51,15 @@ impl Name {
     }
 
     /// Whether the words at the futex are worth reading again.
-    pub fn may_have_owner(&self) -> bool {
+    pub(super) fn may_have_owner(&self) -> bool {
         matches!(self.owner, Owner::Recorded | Owner::Unknown)
     }
 }
 
-pub const MUTEX: Name = Name::new("mutex lock", "mutex", Owner::Recorded);
-pub const READ_LOCK: Name = Name::new("rwlock read lock", "rwlock", Owner::Recorded);
-pub const WRITE_LOCK: Name = Name::new("rwlock write lock", "rwlock", Owner::Recorded);
-pub const JOIN: Name = Name::new("thread join", "thread", Owner::Recorded);
+pub(super) const MUTEX: Name = Name::new("mutex lock", "mutex", Owner::Recorded);
+pub(super) const READ_LOCK: Name = Name::new("rwlock read lock", "rwlock", Owner::Recorded);
+pub(super) const WRITE_LOCK: Name = Name::new("rwlock write lock", "rwlock", Owner::Recorded);
+pub(super) const JOIN: Name = Name::new("thread join", "thread", Owner::Recorded);
 const CONDITION: Name = Name::new("condition wait", "condition variable", Owner::None);
 const SEMAPHORE: Name = Name::new("semaphore wait", "semaphore", Owner::None);
 const BARRIER: Name = Name::new("barrier wait", "barrier", Owner::None);
@@ -81,7 +81,7 @@ const GIL: Name = Name::new("interpreter lock", "interpreter lock", Owner::NotRe
 const PYTHON_LOCK: Name = Name::new("lock wait", "lock", Owner::NotRecorded);
 
 /// What a wait with this stack is called.
-pub fn of(operation: &'static str, frames: &[Frame]) -> Name {
+pub(super) fn of(operation: &'static str, frames: &[Frame]) -> Name {
     match of_stack(frames) {
         _ if syscall::is_one(operation) => Name::of_call(operation),
         Some(name) => name,
@@ -92,7 +92,7 @@ pub fn of(operation: &'static str, frames: &[Frame]) -> Name {
 }
 
 /// What the stack says, if it says anything.
-pub fn of_stack(frames: &[Frame]) -> Option<Name> {
+pub(super) fn of_stack(frames: &[Frame]) -> Option<Name> {
     frames
         .iter()
         .take(MOST)

@@ -105,7 +105,7 @@ const SYS_EPOLL_PWAIT2: i64 = 441;
 
 /// The wait that a call stands for; of a call that is not in the table nothing but that it waits is said. `None`
 /// outside of calls, and for those of futexes.
-pub fn wait(number: i64, arguments: &[u64; 6]) -> Option<Wait> {
+pub(crate) fn wait(number: i64, arguments: &[u64; 6]) -> Option<Wait> {
     if number < 0 || matches!(number, libc::SYS_futex | FUTEX_WAITV | FUTEX_WAIT2) {
         return None;
     }
@@ -133,12 +133,17 @@ pub fn wait(number: i64, arguments: &[u64; 6]) -> Option<Wait> {
 }
 
 /// Whether a reason is that of a call of this table.
-pub fn is_one(reason: &str) -> bool {
+pub(crate) fn is_one(reason: &str) -> bool {
     reason == "system call" || CALLS.iter().any(|(_, name, ..)| *name == reason)
 }
 
 /// What the members of a group wait on, by the first arguments of their calls.
-pub fn waits_on(pid: u32, reason: &str, objects: &HashSet<u64>, note: Option<&str>) -> Option<WaitsOn> {
+pub(crate) fn waits_on(
+    pid: u32,
+    reason: &str,
+    objects: &HashSet<u64>,
+    note: Option<&str>,
+) -> Option<WaitsOn> {
     let (.., object, _) = *CALLS.iter().find(|(_, name, ..)| *name == reason)?;
     let all = objects.len() as u64;
     let on = |kind: &str, objects, more: Option<String>| {

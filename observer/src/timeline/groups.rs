@@ -46,32 +46,32 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub fn get(&self, id: GroupId) -> Option<&Group> {
+    pub(super) fn get(&self, id: GroupId) -> Option<&Group> {
         Some(&self.known.get(self.numbers.get(&id)?)?.group)
     }
 
-    pub fn id(&self, number: Number) -> Option<GroupId> {
+    pub(super) fn id(&self, number: Number) -> Option<GroupId> {
         Some(self.known.get(&number)?.group.id)
     }
 
-    pub fn contains(&self, id: GroupId) -> bool {
+    pub(super) fn contains(&self, id: GroupId) -> bool {
         self.numbers.contains_key(&id)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn evicted(&self) -> u64 {
+    pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
     /// The number of a group that a moment is about to name; what was known of it is replaced.
-    pub fn put(&mut self, group: &Group, at_millis: u64) -> Number {
+    pub(super) fn put(&mut self, group: &Group, at_millis: u64) -> Number {
         let group = cut(group);
         let bytes = weight(&group);
         if let Some(number) = self.numbers.get(&group.id).copied()
@@ -91,14 +91,14 @@ impl Groups {
         number
     }
 
-    pub fn name(&mut self, number: Number) {
+    pub(super) fn name(&mut self, number: Number) {
         if let Some(known) = self.known.get_mut(&number) {
             known.named = known.named.saturating_add(1);
         }
     }
 
     /// A moment that named it was forgotten.
-    pub fn unname(&mut self, number: Number) {
+    pub(super) fn unname(&mut self, number: Number) {
         if let Some(known) = self.known.get_mut(&number) {
             known.named = known.named.saturating_sub(1);
             if known.named == 0 {
@@ -108,7 +108,7 @@ impl Groups {
     }
 
     /// Forgets until the bounds hold; those seen at `now_millis` stay, as they are in the picture's last moment.
-    pub fn bound(&mut self, now_millis: u64) {
+    pub(super) fn bound(&mut self, now_millis: u64) {
         if self.known.len() <= MOST && self.bytes <= BYTES {
             return;
         }

@@ -40,30 +40,30 @@ pub(super) struct Tier {
 }
 
 impl Tier {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Bytes of the series on the heap.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let members = self.first.as_ref().map_or(0, |first| first.groups.capacity());
         self.differences.capacity() + (members + self.last.groups.capacity()) * size_of::<Member>()
     }
 
     /// Bytes that a bound counts.
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.differences.len()
     }
 
-    pub fn first(&self) -> Option<&Moment> {
+    pub(super) fn first(&self) -> Option<&Moment> {
         self.first.as_ref()
     }
 
-    pub fn last(&self) -> Option<&Moment> {
+    pub(super) fn last(&self) -> Option<&Moment> {
         self.first.as_ref().map(|_| &self.last)
     }
 
-    pub fn push(&mut self, moment: Moment) {
+    pub(super) fn push(&mut self, moment: Moment) {
         if self.first.is_none() {
             self.first = Some(moment.clone());
         } else {
@@ -74,7 +74,7 @@ impl Tier {
     }
 
     /// Forgets the oldest moment.
-    pub fn pop(&mut self) -> Option<Moment> {
+    pub(super) fn pop(&mut self) -> Option<Moment> {
         let first = self.first.take()?;
         self.length -= 1;
         if self.length > 0 {
@@ -88,7 +88,7 @@ impl Tier {
         Some(first)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Moment> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Moment> {
         let mut bytes = self.differences.iter().copied();
         let mut next = self.first.clone();
         let mut left = self.length;

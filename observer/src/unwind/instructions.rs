@@ -7,7 +7,7 @@
 //! table, a call that never returns) yields nothing or another answer: the caller checks each by what lies there.
 
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{exits_the_thread, follows_a_call, returns_from_a_signal, ways_out};
+pub(super) use x86_64::{exits_the_thread, follows_a_call, returns_from_a_signal, ways_out};
 
 /// Instructions followed from one place, over all branches.
 #[cfg(target_arch = "x86_64")]
@@ -19,14 +19,14 @@ const MAX_WAYS: usize = 8;
 /// What a position in the stack is counted from: a register as it was where the function is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 instructions are followed"))]
-pub enum Base {
+pub(super) enum Base {
     Stack,
     Frame,
 }
 
 /// A place in the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     pub base: Base,
     pub offset: i64,
 }
@@ -34,7 +34,7 @@ pub struct Place {
 /// What became of a register that functions preserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 instructions are followed"))]
-pub enum Preserved {
+pub(super) enum Preserved {
     Unchanged,
     At(Place),
     Lost,
@@ -42,7 +42,7 @@ pub enum Preserved {
 
 /// Where the caller is, by one way to the function's return.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epilogue {
+pub(super) struct Epilogue {
     pub return_address: Place,
     /// By DWARF number, in the order of [`super::rules::register::PRESERVED`].
     pub preserved: [Preserved; 6],
@@ -130,7 +130,7 @@ mod x86_64 {
     }
 
     /// Where the caller of the function that is at `address` may be found: one answer where all ways agree.
-    pub fn ways_out(address: u64, read: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<Epilogue> {
+    pub(crate) fn ways_out(address: u64, read: impl FnMut(u64, &mut [u8]) -> usize) -> Vec<Epilogue> {
         let mut code = Code { read, start: 0, bytes: Vec::new() };
         let mut facts = InstructionInfoFactory::new();
         let mut seen = HashSet::new();
@@ -285,7 +285,7 @@ mod x86_64 {
     }
 
     /// Whether the code at a return address does nothing more than end the thread.
-    pub fn exits_the_thread(address: u64, bytes: &[u8]) -> bool {
+    pub(crate) fn exits_the_thread(address: u64, bytes: &[u8]) -> bool {
         let mut call = None;
         for instruction in Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).iter().take(8) {
             match instruction.mnemonic() {
@@ -316,7 +316,7 @@ mod x86_64 {
     }
 
     /// Whether the bytes before a return address are a call, direct or by a register or memory.
-    pub fn follows_a_call(before: &[u8]) -> bool {
+    pub(crate) fn follows_a_call(before: &[u8]) -> bool {
         let tail = |length: usize| before.len().checked_sub(length).and_then(|start| before.get(start..));
         if tail(5).is_some_and(|bytes| bytes[0] == 0xe8) {
             return true;
@@ -340,7 +340,7 @@ mod x86_64 {
     }
 
     /// Whether this is where a signal handler returns to: `mov $15, %eax; syscall`.
-    pub fn returns_from_a_signal(code: &[u8]) -> bool {
+    pub(crate) fn returns_from_a_signal(code: &[u8]) -> bool {
         const LONG: &[u8] = &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
         const SHORT: &[u8] = &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05];
         code.starts_with(LONG) || code.starts_with(SHORT)

@@ -13,13 +13,13 @@ type Slice<'b> = EndianSlice<'b, LittleEndian>;
 
 /// What the DWARF standard calls the registers that a walk follows.
 #[cfg(target_arch = "x86_64")]
-pub mod register {
-    pub const COUNT: usize = 17;
-    pub const FRAME: u16 = 6;
-    pub const STACK: u16 = 7;
-    pub const RETURN: u16 = 16;
+pub(crate) mod register {
+    pub(crate) const COUNT: usize = 17;
+    pub(crate) const FRAME: u16 = 6;
+    pub(crate) const STACK: u16 = 7;
+    pub(crate) const RETURN: u16 = 16;
     /// Those that a function gives back as it found them.
-    pub const PRESERVED: &[u16] = &[3, 6, 12, 13, 14, 15];
+    pub(crate) const PRESERVED: &[u16] = &[3, 6, 12, 13, 14, 15];
 }
 #[cfg(target_arch = "aarch64")]
 pub mod register {
@@ -31,7 +31,7 @@ pub mod register {
 }
 
 /// Values of the registers as far as they are known, by DWARF number.
-pub type Values = [Option<u64>; register::COUNT];
+pub(crate) type Values = [Option<u64>; register::COUNT];
 
 /// Steps that an expression may take.
 const MAX_STEPS: u32 = 1000;
@@ -42,14 +42,14 @@ const MAX_FUNCTIONS: usize = 1 << 20;
 
 /// A section's bytes, and the address it has in the file.
 #[derive(Clone, Debug, Default)]
-pub struct Section {
+pub(crate) struct Section {
     pub bytes: Vec<u8>,
     pub address: u64,
 }
 
 /// The call frame information of one module.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     frames: Section,
     index: Option<Section>,
     /// Start, end and offset of each function, where the file has no index.
@@ -58,7 +58,7 @@ pub struct Rules {
 
 /// From a frame to its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// There is no caller: the first frame of a thread.
     Root,
     Caller {
@@ -71,14 +71,14 @@ pub enum Rule {
 
 /// Where the caller's frame begins (its "canonical frame address").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Register(u16, i64),
     Expression(Box<[u8]>),
 }
 
 /// Where a register of the caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Saved {
+pub(crate) enum Saved {
     At(i64),
     Is(i64),
     In(u16),
@@ -89,7 +89,7 @@ pub enum Saved {
 
 impl Rules {
     /// `index` is `.eh_frame_hdr`; without it the whole section is looked through once.
-    pub fn new(frames: Section, index: Option<Section>) -> Self {
+    pub(crate) fn new(frames: Section, index: Option<Section>) -> Self {
         let mut rules = Self { frames, index, functions: Vec::new() };
         if !rules.index_is_usable() {
             rules.index = None;
@@ -140,7 +140,7 @@ impl Rules {
     }
 
     /// The rule at an address of the file; `None` where the file has none.
-    pub fn at(&self, address: u64) -> Option<Rule> {
+    pub(crate) fn at(&self, address: u64) -> Option<Rule> {
         let (section, bases) = (self.section(), self.bases());
         let function = match &self.index {
             Some(index) => EhFrameHdr::new(&index.bytes, LittleEndian)
@@ -201,7 +201,7 @@ fn rule(
 
 impl Rule {
     /// The registers of the caller; `None` when they cannot be told.
-    pub fn apply(&self, values: &Values, mut read: impl FnMut(u64) -> Option<u64>) -> Option<Values> {
+    pub(crate) fn apply(&self, values: &Values, mut read: impl FnMut(u64) -> Option<u64>) -> Option<Values> {
         let Self::Caller { cfa, saved, .. } = self else { return None };
         let value = |number: u16| values.get(usize::from(number)).copied().flatten();
         let cfa = match cfa {

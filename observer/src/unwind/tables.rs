@@ -54,7 +54,7 @@ impl FileId {
 }
 
 /// The tables of one file.
-pub struct Table {
+pub(super) struct Table {
     module: Module,
     rules: Option<Rules>,
     bytes: u64,
@@ -71,14 +71,14 @@ const ENTRY_BYTES: u64 = 96;
 
 impl Table {
     /// The rule at a place in the file; `None` where the file tells none.
-    pub fn rule(&self, offset: u64) -> Option<Rule> {
+    pub(super) fn rule(&self, offset: u64) -> Option<Rule> {
         let address = self.module.elf.address_of(offset)?;
         // The bytes are the target's, and a library parses them: a fault in it costs one frame, not the program.
         catch_unwind(AssertUnwindSafe(|| self.rules.as_ref()?.at(address))).ok().flatten()
     }
 
     /// Whether a place in the file is in the code that the kernel starts a program with.
-    pub fn is_entry(&self, offset: u64) -> bool {
+    pub(super) fn is_entry(&self, offset: u64) -> bool {
         let entry = self.module.elf.entry;
         let inside = self.module.elf.address_of(offset).and_then(|address| address.checked_sub(entry));
         entry != 0 && inside.is_some_and(|inside| inside < ENTRY_BYTES)
@@ -86,19 +86,19 @@ impl Table {
 }
 
 /// The tables of one process.
-pub struct Tables {
+pub(super) struct Tables {
     pid: u32,
     modules: HashMap<ModuleKey, Option<Arc<Table>>>,
     bytes: u64,
 }
 
 impl Tables {
-    pub fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32) -> Self {
         Self { pid, modules: HashMap::new(), bytes: 0 }
     }
 
     /// The tables of the file behind a mapping.
-    pub fn of(&mut self, mapping: &Mapping) -> Option<Arc<Table>> {
+    pub(super) fn of(&mut self, mapping: &Mapping) -> Option<Arc<Table>> {
         let key = ModuleKey::of(mapping)?;
         if let Some(known) = self.modules.get(&key) {
             return known.clone();
@@ -113,7 +113,7 @@ impl Tables {
     }
 
     /// Lets go of the tables of what is mapped no longer.
-    pub fn keep(&mut self, maps: &[Mapping]) {
+    pub(super) fn keep(&mut self, maps: &[Mapping]) {
         let mapped: HashSet<ModuleKey> = maps.iter().filter_map(ModuleKey::of).collect();
         self.modules.retain(|key, _| mapped.contains(key));
         self.bytes = self.modules.values().flatten().map(|table| table.bytes).sum();

@@ -86,7 +86,7 @@ const NAMES: [&str; 12] = [
 ];
 
 /// Part of an allocator, or of what fills memory that it gave: never who asked for the memory.
-pub fn has(frame: &Frame) -> bool {
+pub(super) fn has(frame: &Frame) -> bool {
     let function = frame.function.as_str();
     if NAMES.iter().any(|beginning| function.starts_with(beginning)) {
         return true;

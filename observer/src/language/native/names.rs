@@ -1,6 +1,6 @@
 //! What compilers and linkers put around a name.
 
 /// Without leading underscores, and up to the `.` that says which part or variant of the function it is.
-pub fn plain(function: &str) -> &str {
+pub(super) fn plain(function: &str) -> &str {
     function.trim_start_matches('_').split('.').next().unwrap_or_default()
 }

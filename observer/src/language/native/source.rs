@@ -19,7 +19,7 @@ const STANDARD: [&str; 7] = [
 /// Where cargo puts the sources of other packages.
 const DEPENDENCY: [&str; 3] = ["/registry/src/", "/git/checkouts/", "/cargo/vendor/"];
 
-pub fn origin(frame: &Frame) -> Origin {
+pub(crate) fn origin(frame: &Frame) -> Origin {
     let Some(file) = frame.file.as_deref() else { return Origin::Own };
     // rustc's own path for its library: `/rustc/<commit>/library/std/src/thread/mod.rs`.
     let of_rust = file

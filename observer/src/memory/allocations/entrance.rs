@@ -14,10 +14,10 @@ use crate::kernel::allocations::kind;
 /// Instructions looked at from the beginning on.
 const INSTRUCTIONS: usize = 16;
 /// Of a function, in bytes: a longer one is left as it is.
-pub const LONGEST: usize = 16 << 10;
+pub(super) const LONGEST: usize = 16 << 10;
 
 /// Bytes from the beginning of `code`, all of a function of this kind, to where its breakpoint goes.
-pub fn shift(code: &[u8], kind: u32) -> u64 {
+pub(super) fn shift(code: &[u8], kind: u32) -> u64 {
     if !cfg!(target_arch = "x86_64") || code.len() > LONGEST {
         return 0;
     }

@@ -18,7 +18,7 @@ const MAX_ENTRIES: u64 = 512;
 const MAX_LOADED: usize = 4096;
 
 /// Executable mappings, one a file, the first to be asked first.
-pub fn in_order(pid: u32, maps: &[Mapping]) -> Vec<&Mapping> {
+pub(crate) fn in_order(pid: u32, maps: &[Mapping]) -> Vec<&Mapping> {
     let mut files: Vec<&Mapping> = Vec::new();
     let mut add = |address: u64| {
         let Some(found) = maps::at(maps, address).filter(|found| found.is_file()) else { return };

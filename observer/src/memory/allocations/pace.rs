@@ -5,14 +5,14 @@ const MAX_POINTS: usize = 32;
 
 /// The past of one figure.
 #[derive(Clone, Debug, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     points: Vec<(f64, f64)>,
     last: (f64, f64),
 }
 
 impl Pace {
     /// What it is at a moment, later than the ones before.
-    pub fn note(&mut self, at_seconds: f64, value: f64) {
+    pub(super) fn note(&mut self, at_seconds: f64, value: f64) {
         self.last = (at_seconds, value);
         // Points stay apart by a part of the whole span, so that they are few and reach back to the beginning.
         let apart = at_seconds / MAX_POINTS as f64;
@@ -29,7 +29,7 @@ impl Pace {
     }
 
     /// Growth over the second half of what is known: what was filled once at the beginning does not grow.
-    pub fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         let (now, value) = self.last;
         let middle = self.points.iter().rev().find(|&&(at, _)| at <= now / 2.0);
         // One that appeared later was nothing before.

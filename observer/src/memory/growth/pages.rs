@@ -14,7 +14,7 @@ const CAPPED_SAMPLES: usize = 64;
 
 /// What is known of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(super) struct Page {
     /// The number of the stack that touched it last.
     pub stack: u32,
     /// Pages that it stands for.
@@ -25,7 +25,7 @@ pub struct Page {
 }
 
 #[derive(Debug, Default)]
-pub struct Pages {
+pub(super) struct Pages {
     pages: BTreeMap<u64, Page>,
     /// Times the kept share was halved: only pages of that share are taken in.
     halvings: u32,
@@ -33,7 +33,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub fn insert(&mut self, number: u64, mut page: Page) {
+    pub(super) fn insert(&mut self, number: u64, mut page: Page) {
         if !is_kept(number, self.halvings) {
             // Whoever touched this page no longer matters, though: it belongs to somebody else now.
             self.thinned += 1;
@@ -55,7 +55,7 @@ impl Pages {
     }
 
     /// The kernel moved what lay there, as `mremap` does: the pages are the same under other numbers.
-    pub fn relocate(&mut self, from: u64, to: u64, pages: u64) {
+    pub(super) fn relocate(&mut self, from: u64, to: u64, pages: u64) {
         let mut moved = self.pages.split_off(&from);
         let mut after = moved.split_off(&from.saturating_add(pages));
         self.pages.append(&mut after);
@@ -68,7 +68,7 @@ impl Pages {
     /// Takes from the weight of pages that stand for more than lies between them: memory that is given back and
     /// touched again all the time (an allocator that purges) is sampled anew each time, and only once there. To be
     /// called when what is gone is forgotten.
-    pub fn cap(&mut self) {
+    pub(super) fn cap(&mut self) {
         let mut run: Vec<u64> = Vec::new();
         let mut caps: Vec<(u64, u64, f64)> = Vec::new();
         let mut weight = 0u64;
@@ -99,12 +99,15 @@ impl Pages {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Page> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Page> {
         self.pages.values()
     }
 
     /// Asks which pages are still there, in ascending order of their numbers, and forgets the others.
-    pub fn keep_resident(&mut self, ask: impl FnOnce(&[u64]) -> io::Result<Vec<bool>>) -> io::Result<()> {
+    pub(super) fn keep_resident(
+        &mut self,
+        ask: impl FnOnce(&[u64]) -> io::Result<Vec<bool>>,
+    ) -> io::Result<()> {
         let numbers: Vec<u64> = self.pages.keys().copied().collect();
         let mut answers = ask(&numbers)?.into_iter();
         self.pages.retain(|_, _| answers.next().unwrap_or(true));
@@ -113,7 +116,7 @@ impl Pages {
 
     /// Forgets what lies in no mapping, and takes from what lies in one as much as it stands for beyond what the mapping
     /// holds. The mappings in ascending order.
-    pub fn fit(&mut self, mappings: &[Held]) {
+    pub(super) fn fit(&mut self, mappings: &[Held]) {
         let mut shares: Vec<f64> = Vec::with_capacity(mappings.len());
         for mapping in mappings {
             let inside = self.pages.range(mapping.start..mapping.end.max(mapping.start));
@@ -141,7 +144,7 @@ impl Pages {
     }
 
     /// Pages that were given up since the last call to stay within bounds.
-    pub fn take_thinned(&mut self) -> u64 {
+    pub(super) fn take_thinned(&mut self) -> u64 {
         std::mem::take(&mut self.thinned)
     }
 }

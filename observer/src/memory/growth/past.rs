@@ -15,7 +15,7 @@ const LONGEST: f64 = 600.0;
 const SHORTEST: f64 = 1.0;
 
 #[derive(Debug, Default)]
-pub struct Past {
+pub(super) struct Past {
     moments: VecDeque<(f64, HashMap<GroupId, u64>)>,
     /// Seconds between two moments, at least.
     apart: f64,
@@ -23,7 +23,7 @@ pub struct Past {
 
 impl Past {
     /// Notes what the sites hold now; gives bytes per second of each.
-    pub fn grown(&mut self, at_seconds: f64, now: HashMap<GroupId, u64>) -> Vec<(GroupId, f64)> {
+    pub(super) fn grown(&mut self, at_seconds: f64, now: HashMap<GroupId, u64>) -> Vec<(GroupId, f64)> {
         // At the beginning nothing had grown yet.
         let began = self.moments.front().map_or(0.0, |(at, _)| at.min(0.0));
         let back = ((at_seconds - began) / 2.0).clamp(0.0, LONGEST);

@@ -9,18 +9,18 @@ use crate::memory::smaps::Smaps;
 /// Of page numbers, in ascending order, which are there.
 type Resident = dyn FnMut(&[u64]) -> io::Result<Vec<bool>> + Send;
 
-pub enum Survivors {
+pub(super) enum Survivors {
     ByPage(Box<Resident>),
     ByMapping(Smaps),
 }
 
 impl Survivors {
-    pub fn by_page(resident: impl FnMut(&[u64]) -> io::Result<Vec<bool>> + Send + 'static) -> Self {
+    pub(super) fn by_page(resident: impl FnMut(&[u64]) -> io::Result<Vec<bool>> + Send + 'static) -> Self {
         Self::ByPage(Box::new(resident))
     }
 
     /// Forgets the pages that are gone; told the time in seconds, by any clock.
-    pub fn keep(&mut self, pages: &mut Pages, at_seconds: f64) -> io::Result<()> {
+    pub(super) fn keep(&mut self, pages: &mut Pages, at_seconds: f64) -> io::Result<()> {
         match self {
             Self::ByPage(resident) => pages.keep_resident(resident),
             Self::ByMapping(smaps) => {

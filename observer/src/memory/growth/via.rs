@@ -32,7 +32,7 @@ impl Via {
 }
 
 /// Whether a huge page may lie at an address: all of it is one anonymous mapping.
-pub fn may_be_huge(maps: &[Mapping], address: u64) -> bool {
+pub(super) fn may_be_huge(maps: &[Mapping], address: u64) -> bool {
     let start = address & !(HUGE_BYTES - 1);
     maps::at(maps, address).is_some_and(|mapping| {
         !mapping.is_file() && mapping.start <= start && mapping.end - start >= HUGE_BYTES
@@ -40,12 +40,12 @@ pub fn may_be_huge(maps: &[Mapping], address: u64) -> bool {
 }
 
 /// For room in whole huge pages the kernel looks for one more than it takes, and aligns what it found.
-pub fn is_padded(room: u64) -> bool {
+pub(super) fn is_padded(room: u64) -> bool {
     room.is_multiple_of(HUGE_BYTES)
 }
 
 /// Where a mapping came to lie that was given a place, as the maps show it.
-pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
+pub(super) fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
     if !is_padded(room) || maps::index_of(maps, to).is_some() {
         return to;
     }
@@ -53,7 +53,7 @@ pub fn landed(maps: &[Mapping], to: u64, room: u64) -> u64 {
     next.map(|mapping| mapping.start).filter(|start| start - to <= HUGE_BYTES).unwrap_or(to)
 }
 
-pub fn of(maps: &[Mapping], address: u64, code: &RuntimeCode) -> Via {
+pub(super) fn of(maps: &[Mapping], address: u64, code: &RuntimeCode) -> Via {
     let Some(index) = maps::index_of(maps, address) else { return Via::Fault };
     let mapping = &maps[index];
     if mapping.path == "[heap]" {

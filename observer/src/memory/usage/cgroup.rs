@@ -23,14 +23,14 @@ const STAT_BYTES: usize = 16 << 10;
 /// A limit, and what counts against it now, without the file pages that the kernel gives back before it would kill
 /// anybody: the working set, as Kubernetes counts it. A service that writes logs has the rest of its limit full of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     pub bytes: u64,
     pub usage_bytes: Option<u64>,
 }
 
 /// The limits that a process is under.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     pid: u32,
     membership: Option<File>,
     /// The text that `levels` was made from: a process can be moved.
@@ -47,13 +47,13 @@ struct Level {
 }
 
 impl Limits {
-    pub fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         let membership = File::open(format!("/proc/{pid}/cgroup")).ok();
         Self { pid, membership, resolved: Vec::new(), levels: Vec::new(), buffer: Vec::new() }
     }
 
     /// The lowest limit, or `None` where there is none or none that can be seen from here.
-    pub fn lowest(&mut self) -> Option<Limit> {
+    pub(crate) fn lowest(&mut self) -> Option<Limit> {
         let text = read_at_start(self.membership.as_ref()?, &mut self.buffer, CGROUP_BYTES).ok()?;
         if text != self.resolved {
             self.resolved = text.to_vec();

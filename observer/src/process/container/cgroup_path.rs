@@ -13,14 +13,14 @@ const NAME: usize = 253;
 
 /// What a cgroup path says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ids {
+pub(crate) struct Ids {
     /// As the API server writes it.
     pub pod_uid: Option<String>,
     pub container_id: Option<String>,
 }
 
 /// By the cgroup path that says the most.
-pub fn ids(proc: &Path, pid: u32) -> Ids {
+pub(crate) fn ids(proc: &Path, pid: u32) -> Ids {
     let mut best = Ids::default();
     for path in cgroups(proc, pid) {
         let ids = Ids { pod_uid: pod_uid(&path), container_id: container_id(&path) };
@@ -31,7 +31,7 @@ pub fn ids(proc: &Path, pid: u32) -> Ids {
 }
 
 /// Its path in the v2 hierarchy, else in the first that has one.
-pub fn cgroup(proc: &Path, pid: u32) -> Option<String> {
+pub(crate) fn cgroup(proc: &Path, pid: u32) -> Option<String> {
     let paths = cgroups(proc, pid);
     paths.iter().find(|path| *path != "/").or(paths.first()).cloned()
 }
@@ -102,7 +102,7 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// Names of pods, namespaces, nodes and containers are of this alphabet.
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= NAME
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))

@@ -21,13 +21,13 @@ const ANCESTORS: usize = 64;
 const ENTRIES: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub(super) struct Named {
     pub namespace: String,
     pub pod: String,
 }
 
 /// The pod with this uid that the process runs in.
-pub fn named(proc: &Path, pid: u32, uid: &str) -> Option<Named> {
+pub(super) fn named(proc: &Path, pid: u32, uid: &str) -> Option<Named> {
     let node = outside(proc, pid, uid)?;
     let root = OpenOptions::new()
         .read(true)

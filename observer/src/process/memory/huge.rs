@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
 /// A huge page, where pages are 4 KiB.
-pub const HUGE_BYTES: u64 = 2 << 20;
+pub(crate) const HUGE_BYTES: u64 = 2 << 20;
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
@@ -42,7 +42,7 @@ struct Region {
 const _: () = assert!(size_of::<ScanArguments>() == 96);
 
 /// Whether the huge page around an address is one; absent where the kernel does not tell.
-pub fn is_huge(pagemap: &File, address: u64) -> Option<bool> {
+pub(crate) fn is_huge(pagemap: &File, address: u64) -> Option<bool> {
     let start = address & !(HUGE_BYTES - 1);
     let mut region = Region::default();
     let mut arguments = ScanArguments {

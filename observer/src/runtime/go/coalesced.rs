@@ -16,7 +16,7 @@ const MAX_RANGE: u64 = 1 << 20;
 /// Reads each of `pieces` (address and length); `done(index, bytes)` once for each, in order of address.
 ///
 /// `bytes` is `None` where a piece could not be read whole. A piece of no length is read from anywhere.
-pub fn read(
+pub(super) fn read(
     memory: RemoteMemory,
     pieces: &[(u64, usize)],
     buffer: &mut Vec<u8>,

@@ -18,7 +18,7 @@ const MAX_STACK: u64 = 2 << 30;
 
 /// What is looked at of a `g`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct G {
+pub(crate) struct G {
     /// Without the scan bit.
     pub status: u32,
     pub goid: u64,
@@ -68,17 +68,17 @@ impl G {
         valid.then_some(head)
     }
 
-    pub fn stack_bytes(&self) -> u64 {
+    pub(crate) fn stack_bytes(&self) -> u64 {
         self.stack_high - self.stack_low
     }
 
     /// Whether nothing is saved of a system call.
-    pub fn is_outside_system_call(&self) -> bool {
+    pub(crate) fn is_outside_system_call(&self) -> bool {
         self.syscall_sp == 0
     }
 
     /// Where it stopped.
-    pub fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         if self.syscall_sp != 0 {
             Context { pc: self.syscall_pc, sp: self.syscall_sp, lr: 0, is_syscall: true }
         } else {
@@ -87,7 +87,7 @@ impl G {
     }
 
     /// What tells whether it has run since.
-    pub fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         let context = self.context();
         Mark {
             id: self.goid,
@@ -99,7 +99,7 @@ impl G {
     }
 
     /// Whether it has not run since `earlier` was read of it.
-    pub fn is_still(&self, earlier: &Self) -> bool {
+    pub(crate) fn is_still(&self, earlier: &Self) -> bool {
         let key = |head: &Self| {
             (
                 head.status,
@@ -138,7 +138,7 @@ fn head_bytes(g: &GLayout) -> usize {
 }
 
 /// Reads the heads at `addresses`; `done(index, head)` for each, in order of address.
-pub fn read(
+pub(crate) fn read(
     memory: RemoteMemory,
     g: &GLayout,
     addresses: &[u64],

@@ -8,7 +8,7 @@ use super::symbol::{GoSymbols, traceback};
 use crate::runtime::tasks::report::Names;
 use crate::sample::{Frame, GroupKind, Place};
 
-pub struct GoNames<'a> {
+pub(super) struct GoNames<'a> {
     pub symbols: &'a mut GoSymbols,
     /// `runtime.waitReasonStrings`, by number.
     pub reasons: &'a [String],

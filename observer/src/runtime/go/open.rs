@@ -12,7 +12,7 @@ use crate::symbol::Symbolizer;
 
 /// Looks for a Go runtime in a process of observer's PID namespace. 10 ms where there is one, a reading of the maps
 /// and of some pages where there is none.
-pub fn open(pid: u32) -> Result<Option<Box<dyn Runtime>>, Box<Refused>> {
+pub(crate) fn open(pid: u32) -> Result<Option<Box<dyn Runtime>>, Box<Refused>> {
     match GoReader::open(pid) {
         Ok(reader) => Ok(Some(Box::new(reader))),
         Err(GoError::NotGo { .. }) => Ok(None),

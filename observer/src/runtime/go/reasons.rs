@@ -14,7 +14,7 @@ const CHUNK: u64 = 1 << 20;
 const HEADER_BYTES: u64 = 16;
 
 /// The names by number, or none where the table was not found.
-pub fn find(memory: RemoteMemory, anchors: &RuntimeAddresses) -> Option<Vec<String>> {
+pub(super) fn find(memory: RemoteMemory, anchors: &RuntimeAddresses) -> Option<Vec<String>> {
     for module in &anchors.modules {
         for range in [&module.data, &module.noptrdata] {
             let mut at = range.start.next_multiple_of(8);

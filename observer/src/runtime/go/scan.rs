@@ -38,7 +38,7 @@ const MAX_OBJECTS: usize = 1 << 18;
 
 /// What one pass saw, beyond what is among the members.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pass {
+pub(super) struct Pass {
     pub goroutines: u64,
     /// Changed while they were read, twice.
     pub torn: u64,
@@ -51,7 +51,7 @@ pub struct Pass {
 }
 
 #[derive(Debug)]
-pub struct AllgsScanner {
+pub(super) struct AllgsScanner {
     memory: RemoteMemory,
     /// System calls do not count as moves since 1.26, so their stacks are read each time.
     counts_syscalls: bool,
@@ -87,7 +87,7 @@ struct Pending {
 }
 
 impl AllgsScanner {
-    pub fn new(memory: RemoteMemory, minor: u32, reasons: &[String]) -> Self {
+    pub(super) fn new(memory: RemoteMemory, minor: u32, reasons: &[String]) -> Self {
         let is_idle = |reason: &str| matches!(reason, "finalizer wait" | "cleanup wait");
         Self {
             memory,
@@ -106,12 +106,12 @@ impl AllgsScanner {
     }
 
     /// Addresses of the `g` structs, in the order of allgs, as members have their places.
-    pub fn pointers(&self) -> &[u64] {
+    pub(super) fn pointers(&self) -> &[u64] {
         &self.pointers
     }
 
     /// Takes a new list of goroutines. It is the old one with more at its end.
-    pub fn set_pointers(&mut self, pointers: Vec<u64>, members: &mut Members) {
+    pub(super) fn set_pointers(&mut self, pointers: Vec<u64>, members: &mut Members) {
         let stable = pointers.starts_with(&self.pointers);
         if stable && pointers.len() == self.pointers.len() {
             return;
@@ -123,7 +123,7 @@ impl AllgsScanner {
     }
 
     /// Looks at every goroutine.
-    pub fn pass(
+    pub(super) fn pass(
         &mut self,
         g: &GLayout,
         symbols: &mut GoSymbols,
@@ -315,13 +315,13 @@ impl AllgsScanner {
     }
 
     /// Lets go of what is only needed while reading.
-    pub fn rest(&mut self) {
+    pub(super) fn rest(&mut self) {
         self.head_buffer = Vec::new();
         self.stack_buffer = Vec::new();
     }
 
     /// Reads what the goroutines wait on of which that is not known.
-    pub fn name_objects(&mut self, layout: &SudogLayout, members: &mut Members) -> io::Result<()> {
+    pub(super) fn name_objects(&mut self, layout: &SudogLayout, members: &mut Members) -> io::Result<()> {
         let unnamed = std::mem::take(&mut self.unnamed);
         let mut buffer = std::mem::take(&mut self.head_buffer);
         for some in unnamed.chunks(BATCH) {

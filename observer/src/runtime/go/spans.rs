@@ -13,7 +13,7 @@ use crate::process::memory::{RemoteMemory, USER_ADDRESSES};
 use crate::sample::HeapUsage;
 
 /// More spans than this are not looked at: 32 GiB of single pages.
-pub const MAX_SPANS: u64 = 1 << 22;
+pub(crate) const MAX_SPANS: u64 = 1 << 22;
 /// `recordspan` never makes the list smaller than this.
 const LEAST_CAPACITY: u64 = 8192;
 /// Bytes of the target's data that are searched for the list.

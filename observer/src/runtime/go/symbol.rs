@@ -2,10 +2,10 @@
 //!
 //! Needs no symbols: pclntab is in every Go program, stripped or not. Answers are cached and bounded.
 
-pub mod pclntab;
-pub mod source;
-pub mod stackmap;
-pub mod traceback;
+pub(crate) mod pclntab;
+pub(crate) mod source;
+pub(crate) mod stackmap;
+pub(crate) mod traceback;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;

@@ -7,12 +7,12 @@
 use crate::runtime::go::symbol::{GoSymbols, Step};
 
 /// Innermost frames that are kept of a deep stack, and outermost ones.
-pub const INNERMOST: usize = 200;
-pub const OUTERMOST: usize = 56;
+pub(super) const INNERMOST: usize = 200;
+pub(super) const OUTERMOST: usize = 56;
 
 /// Where a goroutine stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
+pub(crate) struct Context {
     pub pc: u64,
     pub sp: u64,
     /// The link register: arm64 keeps the return address of an innermost function in it.
@@ -23,7 +23,7 @@ pub struct Context {
 
 /// A copy of the part of a stack from the stack pointer up.
 #[derive(Clone, Copy, Debug)]
-pub struct Window<'a> {
+pub(super) struct Window<'a> {
     pub start: u64,
     pub bytes: &'a [u8],
     /// The end of the stack, of which the copy may be less.
@@ -31,7 +31,7 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    pub fn word(&self, address: u64) -> Word {
+    pub(super) fn word(&self, address: u64) -> Word {
         let offset = address.checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
         let Some(offset) = offset.filter(|_| address.checked_add(8).is_some_and(|end| end <= self.high))
         else {
@@ -44,7 +44,7 @@ impl Window<'_> {
     }
 }
 
-pub enum Word {
+pub(super) enum Word {
     Value(u64),
     /// In the stack, but not in the copy.
     Beyond,
@@ -52,7 +52,7 @@ pub enum Word {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// At the function that every goroutine begins in.
     Top,
     /// The copy is too small.
@@ -62,12 +62,12 @@ pub enum End {
 }
 
 /// Appends the pcs of a stack to `pcs`, innermost first.
-pub fn walk(symbols: &mut GoSymbols, context: Context, window: Window<'_>, pcs: &mut Vec<u64>) -> End {
+pub(super) fn walk(symbols: &mut GoSymbols, context: Context, window: Window<'_>, pcs: &mut Vec<u64>) -> End {
     walk_frames(symbols, context, window, |pc, _| pcs.push(pc))
 }
 
 /// Calls `visit` with the pc and the stack pointer of each frame, innermost first.
-pub fn walk_frames(
+pub(super) fn walk_frames(
     symbols: &mut GoSymbols,
     context: Context,
     window: Window<'_>,
@@ -135,7 +135,7 @@ pub fn walk_frames(
 }
 
 /// Cuts the middle out of a deep stack; whether there was one.
-pub fn shorten(pcs: &mut Vec<u64>) -> bool {
+pub(super) fn shorten(pcs: &mut Vec<u64>) -> bool {
     if pcs.len() <= INNERMOST + OUTERMOST {
         return false;
     }

@@ -4,16 +4,16 @@
 //! write the version into it, so no pointer has to be followed).
 
 /// What the blob begins with; it lies at a multiple of 16.
-pub const MAGIC: &[u8; 14] = b"\xff Go buildinf:";
-pub const ALIGNMENT: usize = 16;
+pub(super) const MAGIC: &[u8; 14] = b"\xff Go buildinf:";
+pub(super) const ALIGNMENT: usize = 16;
 /// The header, a length and a version are within this.
-pub const BLOB_BYTES: usize = 32 + 2 + MAX_VERSION;
+pub(super) const BLOB_BYTES: usize = 32 + 2 + MAX_VERSION;
 const MAX_VERSION: usize = 128;
 /// The strings follow the header in place.
 const INLINE_STRINGS: u8 = 2;
 
 /// `go1.27.3` from a blob that begins with [`MAGIC`].
-pub fn parse(blob: &[u8]) -> Option<String> {
+pub(super) fn parse(blob: &[u8]) -> Option<String> {
     if !blob.starts_with(MAGIC) || blob.get(15)? & INLINE_STRINGS == 0 {
         return None;
     }
@@ -36,7 +36,7 @@ pub fn parse(blob: &[u8]) -> Option<String> {
 }
 
 /// Where blobs may begin in a stretch of memory whose first byte lies at a multiple of [`ALIGNMENT`].
-pub fn find(bytes: &[u8]) -> impl Iterator<Item = usize> {
+pub(super) fn find(bytes: &[u8]) -> impl Iterator<Item = usize> {
     bytes
         .chunks_exact(ALIGNMENT)
         .enumerate()

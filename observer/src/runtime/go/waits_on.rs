@@ -24,7 +24,7 @@ const MAX_EXACT: usize = 1 << 16;
 const MAX_TYPES: usize = 1 << 14;
 
 /// Reads what `sudogs` (of the goroutines that own them) wait on; `done(index, object)`.
-pub fn read_objects(
+pub(super) fn read_objects(
     memory: RemoteMemory,
     layout: &SudogLayout,
     sudogs: &[(u64, u64)],
@@ -51,14 +51,14 @@ pub fn read_objects(
 
 /// The different objects of a group: all of them up to [`MAX_EXACT`], then a sample.
 #[derive(Debug, Default)]
-pub struct Objects {
+pub(super) struct Objects {
     seen: HashSet<u64, BuildHasherDefault<AddressHasher>>,
     /// One in 2^shift is kept.
     shift: u32,
 }
 
 impl Objects {
-    pub fn add(&mut self, object: u64) {
+    pub(super) fn add(&mut self, object: u64) {
         if !Self::is_kept(object, self.shift) {
             return;
         }
@@ -74,7 +74,7 @@ impl Objects {
         mix(object ^ 0x5bd1_e995) & ((1 << shift) - 1) == 0
     }
 
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         (self.seen.len() as u64) << self.shift
     }
 
@@ -102,7 +102,7 @@ fn kind(reason: &str) -> Option<(&'static str, bool)> {
 }
 
 /// What is at a channel's address.
-pub struct Channel {
+pub(super) struct Channel {
     buffered: u64,
     capacity: u64,
     closed: bool,
@@ -111,13 +111,13 @@ pub struct Channel {
 
 /// Describes the objects of groups.
 #[derive(Debug, Default)]
-pub struct Describer {
+pub(super) struct Describer {
     types: HashMap<u64, Option<String>, BuildHasherDefault<AddressHasher>>,
 }
 
 impl Describer {
     /// What `members` goroutines with this wait reason wait on.
-    pub fn describe(
+    pub(super) fn describe(
         &mut self,
         memory: RemoteMemory,
         layout: &Layout,
@@ -173,7 +173,7 @@ impl Describer {
     }
 
     /// `None` for what cannot be a channel.
-    pub fn channel(
+    pub(super) fn channel(
         &mut self,
         memory: RemoteMemory,
         layout: &Layout,

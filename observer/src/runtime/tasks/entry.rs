@@ -6,7 +6,7 @@ use super::slot::Slot;
 
 /// What tells whether a task has run since it was last seen, as its runtime keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Never used twice in one process.
     pub id: u64,
     /// One more each time it stopped running; modulo 256.
@@ -18,7 +18,7 @@ pub struct Mark {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub mark: Mark,
     /// What it waits on, where that was read: an address.
     pub object: u64,
@@ -37,12 +37,12 @@ impl Entry {
     /// Whether `mark` is the same task in the same wait: it has not run since.
     ///
     /// The sequence is modulo 256; together with a place that is the same, that is as good as certain.
-    pub fn is_unmoved(&self, mark: Mark) -> bool {
+    pub(crate) fn is_unmoved(&self, mark: Mark) -> bool {
         self.slot != Slot::NONE && self.mark == mark
     }
 
     /// As [`Self::is_unmoved`], but its stack may have been moved elsewhere meanwhile.
-    pub fn is_same_wait(&self, mark: Mark) -> bool {
+    pub(crate) fn is_same_wait(&self, mark: Mark) -> bool {
         self.mark.id == mark.id && self.mark.sequence == mark.sequence
     }
 }

@@ -20,7 +20,7 @@ const SHORT: usize = 8;
 
 /// What members of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     pub stack: u64,
     pub creator: u64,
     pub status: u8,
@@ -28,7 +28,7 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn new(status: u8, reason: u8, creator: u64, pcs: &[u64]) -> Self {
+    pub(crate) fn new(status: u8, reason: u8, creator: u64, pcs: &[u64]) -> Self {
         let stack = pcs.iter().fold(pcs.len() as u64, |hash, &pc| mix(hash ^ pc));
         Self { stack, creator, status, reason }
     }
@@ -40,7 +40,7 @@ impl Key {
 
 /// What a group is called.
 #[derive(Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     pub id: GroupId,
     pub frames: Arc<[Frame]>,
     pub created_by: Option<Place>,
@@ -48,7 +48,7 @@ pub struct Shape {
 
 /// A group, with the numbers of the current sample.
 #[derive(Debug)]
-pub struct RawGroup {
+pub(crate) struct RawGroup {
     pub key: Key,
     pcs: (u32, u16),
     pub count: u32,
@@ -67,7 +67,7 @@ pub struct RawGroup {
 }
 
 #[derive(Debug, Default)]
-pub struct Groups {
+pub(crate) struct Groups {
     groups: Vec<RawGroup>,
     slots: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     addresses: Vec<u64>,
@@ -83,7 +83,7 @@ const MAX_TRANSITIONS: usize = 1 << 16;
 
 impl Groups {
     /// Begins a sample: all members are counted anew.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         for group in &mut self.groups {
             (group.count, group.joined, group.moved) = (0, 0, 0);
             (group.left, group.ended) = (0, 0);
@@ -94,7 +94,7 @@ impl Groups {
     }
 
     /// The slot of a group, made when it is new.
-    pub fn slot(&mut self, key: Key, pcs: &[u64]) -> Slot {
+    pub(crate) fn slot(&mut self, key: Key, pcs: &[u64]) -> Slot {
         if let Some(&slot) = self.slots.get(&key.hash()) {
             // Two groups with one 64-bit hash are taken for one.
             return Slot::at(slot);
@@ -132,22 +132,22 @@ impl Groups {
         Slot::at(slot)
     }
 
-    pub fn get(&self, slot: Slot) -> Option<&RawGroup> {
+    pub(crate) fn get(&self, slot: Slot) -> Option<&RawGroup> {
         self.groups.get(slot.index()?)
     }
 
-    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut RawGroup> {
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut RawGroup> {
         self.groups.get_mut(slot.index()?)
     }
 
-    pub fn pcs(&self, slot: Slot) -> &[u64] {
+    pub(crate) fn pcs(&self, slot: Slot) -> &[u64] {
         let Some(group) = self.get(slot) else { return &[] };
         let (start, length) = (group.pcs.0 as usize, usize::from(group.pcs.1));
         self.addresses.get(start..start + length).unwrap_or_default()
     }
 
     /// Groups that have members now.
-    pub fn live(&self) -> impl Iterator<Item = (Slot, &RawGroup)> {
+    pub(crate) fn live(&self) -> impl Iterator<Item = (Slot, &RawGroup)> {
         self.groups
             .iter()
             .enumerate()
@@ -155,11 +155,11 @@ impl Groups {
             .map(|(index, group)| (Slot::at(index as u32), group))
     }
 
-    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut RawGroup> {
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut RawGroup> {
         self.groups.iter_mut()
     }
 
-    pub fn transition(&mut self, from: Slot, to: Slot) {
+    pub(crate) fn transition(&mut self, from: Slot, to: Slot) {
         let key = (from.number(), to.number());
         if let Some(count) = self.transitions.get_mut(&key) {
             *count += 1;
@@ -168,19 +168,19 @@ impl Groups {
         }
     }
 
-    pub fn transitions(&self) -> impl Iterator<Item = ((Slot, Slot), u32)> {
+    pub(crate) fn transitions(&self) -> impl Iterator<Item = ((Slot, Slot), u32)> {
         self.transitions.iter().map(|(&(from, to), &count)| ((Slot::at(from), Slot::at(to)), count))
     }
 
     /// Whether so much in it is of the past that [`Groups::compact`] is worth its while.
-    pub fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let half_full = self.groups.len() > MAX_GROUPS / 2 || self.addresses.len() > MAX_ADDRESSES / 2;
         half_full && self.groups.iter().filter(|group| group.count == 0).count() > self.groups.len() / 4
     }
 
     /// Forgets groups that no task is in. `entries` are the only ones to keep slots over
     /// samples.
-    pub fn compact(&mut self, entries: &mut [Entry]) {
+    pub(crate) fn compact(&mut self, entries: &mut [Entry]) {
         let mut used = vec![false; self.groups.len()];
         for entry in &*entries {
             if let Some(used) = entry.slot.index().and_then(|index| used.get_mut(index)) {

@@ -9,7 +9,7 @@ use super::slot::Slot;
 
 /// One task as it is seen now, beyond its [`Mark`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub stack_bytes: u64,
     /// Whether it waits, so that its wait has an age.
     pub waits: bool,
@@ -19,7 +19,7 @@ pub struct Seen {
 
 /// Tasks by place, and their groups.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(crate) struct Members {
     entries: Vec<Entry>,
     groups: Groups,
     /// The reader's clock at this sample, in seconds.
@@ -30,7 +30,7 @@ pub struct Members {
 
 impl Members {
     /// Begins a sample at `now` on the reader's clock; whether slots that others remember are void from here on.
-    pub fn begin(&mut self, now: f64) -> bool {
+    pub(crate) fn begin(&mut self, now: f64) -> bool {
         let compacted = self.groups.is_stale();
         if compacted {
             self.groups.compact(&mut self.entries);
@@ -41,12 +41,12 @@ impl Members {
     }
 
     /// Ends a sample that is whole.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.later = true;
     }
 
     /// The list has `length` places now; `same` says that it is the old one with more or fewer at its end.
-    pub fn resize(&mut self, length: usize, same: bool) {
+    pub(crate) fn resize(&mut self, length: usize, same: bool) {
         for place in if same { length } else { 0 }..self.entries.len() {
             self.vacate(place);
         }
@@ -56,31 +56,31 @@ impl Members {
         self.entries.resize(length, Entry::default());
     }
 
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    pub fn groups(&self) -> &Groups {
+    pub(crate) fn groups(&self) -> &Groups {
         &self.groups
     }
 
-    pub fn groups_mut(&mut self) -> &mut Groups {
+    pub(crate) fn groups_mut(&mut self) -> &mut Groups {
         &mut self.groups
     }
 
     /// A task's entry; the default one for a place that has none.
-    pub fn entry(&self, place: usize) -> Entry {
+    pub(crate) fn entry(&self, place: usize) -> Entry {
         self.entries.get(place).copied().unwrap_or_default()
     }
 
     /// Counts a task that has not run since the last sample, in the group that it was in.
-    pub fn stay(&mut self, place: usize, seen: Seen) {
+    pub(crate) fn stay(&mut self, place: usize, seen: Seen) {
         let entry = self.entry(place);
         self.count(entry, seen);
     }
 
     /// Puts a task into the group of its stack.
-    pub fn join(&mut self, place: usize, mark: Mark, key: Key, stack: &[u64], seen: Seen) {
+    pub(crate) fn join(&mut self, place: usize, mark: Mark, key: Key, stack: &[u64], seen: Seen) {
         let slot = self.groups.slot(key, stack);
         let Some(entry) = self.entries.get_mut(place) else { return };
         let old = *entry;
@@ -109,7 +109,7 @@ impl Members {
     }
 
     /// No task is there any more.
-    pub fn vacate(&mut self, place: usize) {
+    pub(crate) fn vacate(&mut self, place: usize) {
         if let Some(entry) = self.entries.get_mut(place)
             && entry.slot != Slot::NONE
         {
@@ -119,7 +119,7 @@ impl Members {
     }
 
     /// Notes what a task waits on.
-    pub fn set_object(&mut self, place: usize, object: u64) {
+    pub(crate) fn set_object(&mut self, place: usize, object: u64) {
         let Some(entry) = self.entries.get_mut(place) else { return };
         entry.object = object;
         if let Some(group) = self.groups.get_mut(entry.slot) {

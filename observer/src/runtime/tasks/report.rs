@@ -12,12 +12,12 @@ use crate::sample::group_id::Fnv;
 use crate::sample::{Frame, Group, GroupId, GroupKind, Place};
 
 /// Groups of one sample.
-pub const MAX_SHOWN: usize = 2000;
+pub(crate) const MAX_SHOWN: usize = 2000;
 /// Raw groups that are symbolized for it: some look the same.
 const MAX_SYMBOLIZED: usize = 2 * MAX_SHOWN;
 
 /// How a runtime names what its groups are made of.
-pub trait Names {
+pub(crate) trait Names {
     /// What its tasks are.
     fn kind(&self) -> GroupKind;
     /// The same in one word, which goes into the identity of its groups.
@@ -31,7 +31,7 @@ pub trait Names {
     fn creator(&mut self, address: u64) -> Option<Place>;
 }
 
-pub struct Report {
+pub(crate) struct Report {
     pub groups: Vec<Group>,
     /// The raw groups that each of `groups` is made of.
     pub slots: Vec<Vec<Slot>>,
@@ -51,7 +51,7 @@ fn weight(group: &RawGroup) -> u64 {
     weight
 }
 
-pub fn report(raw_groups: &mut Groups, names: &mut dyn Names) -> Report {
+pub(crate) fn report(raw_groups: &mut Groups, names: &mut dyn Names) -> Report {
     let mut live: Vec<(u64, Slot)> = raw_groups.live().map(|(slot, group)| (weight(group), slot)).collect();
     let live_total = live.len();
     let all_members: u64 = raw_groups.live().map(|(_, group)| u64::from(group.count)).sum();

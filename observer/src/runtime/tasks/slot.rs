@@ -2,13 +2,13 @@
 
 /// A group's place among [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(u32);
+pub(crate) struct Slot(u32);
 
 impl Slot {
     /// In no group: ended, never seen, or the runtime's own.
-    pub const NONE: Self = Self(u32::MAX);
+    pub(crate) const NONE: Self = Self(u32::MAX);
     /// Alive, but there was no room for its group.
-    pub const OTHER: Self = Self(u32::MAX - 1);
+    pub(crate) const OTHER: Self = Self(u32::MAX - 1);
 
     pub(super) fn at(number: u32) -> Self {
         Self(number)
@@ -19,7 +19,7 @@ impl Slot {
         self.0
     }
 
-    pub fn index(self) -> Option<usize> {
+    pub(crate) fn index(self) -> Option<usize> {
         (self.0 < Self::OTHER.0).then_some(self.0 as usize)
     }
 }

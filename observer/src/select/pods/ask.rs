@@ -34,7 +34,7 @@ const ACCEPT: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json;q=0.9";
 
 /// It ends with `pods`, or hangs within a request and holds nothing.
-pub fn start(options: Options, pods: &Arc<Pods>, woken: Receiver<()>) -> Result<()> {
+pub(super) fn start(options: Options, pods: &Arc<Pods>, woken: Receiver<()>) -> Result<()> {
     let pods = Arc::downgrade(pods);
     let run = move || run(&options, &pods, &woken);
     thread::Builder::new()

@@ -13,7 +13,7 @@ use crate::process::container::is_name;
 const PODS: usize = 1000;
 
 #[derive(Debug, Deserialize)]
-pub struct List {
+pub(super) struct List {
     kind: String,
     /// Go writes an empty list as null.
     items: Option<Vec<Item>>,
@@ -43,7 +43,7 @@ struct Annotations {
 
 impl List {
     /// By the uid that the node's cgroups have.
-    pub fn pods(self) -> Result<HashMap<String, Arc<Pod>>, String> {
+    pub(super) fn pods(self) -> Result<HashMap<String, Arc<Pod>>, String> {
         if !matches!(self.kind.as_str(), "PodList" | "PartialObjectMetadataList") {
             return Err(format!("the answer is no list of pods but `{}`", self.kind.escape_debug()));
         }

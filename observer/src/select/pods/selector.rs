@@ -11,7 +11,7 @@ const KEY: usize = 253 + 1 + 63;
 const VALUE: usize = 63;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selector {
+pub(crate) struct Selector {
     requirements: Vec<Requirement>,
     text: String,
 }
@@ -41,12 +41,12 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SelectorError> {
         let requirements = split(text).into_iter().map(requirement).collect::<Result<_, _>>()?;
         Ok(Self { requirements, text: text.trim().to_owned() })
     }
 
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|Requirement { key, holds }| {
             let value = labels.get(key);
             match holds {

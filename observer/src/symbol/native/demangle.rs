@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::super::MAX_NAME_BYTES;
 
 /// The name as its author wrote it; what is not mangled, or mangled beyond bounds, stays.
-pub fn demangle(name: &str) -> String {
+pub(crate) fn demangle(name: &str) -> String {
     // A crafted name can expand without end.
     let mut plain = Bounded(String::new());
     let rust = name.starts_with("_R") || name.starts_with("_ZN");

@@ -163,7 +163,7 @@ impl Elf {
 
 /// A section as its header has it; nothing of it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Section {
+pub(crate) struct Section {
     kind: u32,
     address: u64,
     pub file_offset: u64,
@@ -173,7 +173,7 @@ pub struct Section {
 }
 
 /// The section of a 64-bit little-endian ELF file that has this name: the first, where there are several.
-pub fn section(file: &File, wanted: &[u8]) -> io::Result<Option<Section>> {
+pub(crate) fn section(file: &File, wanted: &[u8]) -> io::Result<Option<Section>> {
     let header = read_at(file, 0, 64)?;
     if header.get(..6) != Some(b"\x7fELF\x02\x01") {
         return Ok(None);
@@ -244,7 +244,7 @@ fn build_id(notes: &[u8]) -> Vec<u8> {
 }
 
 /// Up to `size` bytes, fewer where the file ends.
-pub fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     let size = size.min(length.saturating_sub(offset));
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];

@@ -6,13 +6,13 @@ use crate::process::memory::truncated;
 
 /// Why what was read is worth nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spoilt {
+pub(crate) enum Spoilt {
     /// The file was cut short meanwhile: what was read of it may be zeros.
     CutShort,
     Panicked,
 }
 
-pub fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, Spoilt> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, Spoilt> {
     let before = truncated::pages();
     let found = catch_unwind(AssertUnwindSafe(read));
     if truncated::pages() > before {

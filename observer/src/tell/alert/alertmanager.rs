@@ -17,14 +17,14 @@ use super::severity::Severity;
 /// Alertmanager forgets an alert this many intervals after it was last sent.
 const INTERVALS: f64 = 4.0;
 
-pub struct ToAlertmanager {
+pub(super) struct ToAlertmanager {
     client: Client,
     options: Alertmanager,
     current: Arc<Current>,
 }
 
 impl ToAlertmanager {
-    pub fn new(options: Alertmanager, current: Arc<Current>) -> Self {
+    pub(super) fn new(options: Alertmanager, current: Arc<Current>) -> Self {
         let base = options.url.trim_end_matches('/');
         let url =
             if base.ends_with("/api/v2/alerts") { base.to_owned() } else { format!("{base}/api/v2/alerts") };

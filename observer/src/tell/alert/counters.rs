@@ -24,7 +24,7 @@ pub struct Deliveries {
 }
 
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     delivered: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,

@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a notification did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     pub text: String,
     /// Trying again may help.
     pub again: bool,
@@ -30,13 +30,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn again(text: String) -> Self {
+    pub(super) fn again(text: String) -> Self {
         Self { text, again: true, wait: None }
     }
 }
 
 /// A way to tell somebody.
-pub trait Deliver: Send {
+pub(super) trait Deliver: Send {
     /// Once; within `left`, when observer is about to end.
     fn deliver(&mut self, told: &Notification, left: Option<Duration>) -> Result<(), Failure>;
 
@@ -52,14 +52,14 @@ pub trait Deliver: Send {
 
 /// Every alert that fires, as it is now.
 #[derive(Debug, Default)]
-pub struct Current(Mutex<Arc<Vec<Notification>>>);
+pub(super) struct Current(Mutex<Arc<Vec<Notification>>>);
 
 impl Current {
-    pub fn set(&self, firing: Vec<Notification>) {
+    pub(super) fn set(&self, firing: Vec<Notification>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(firing);
     }
 
-    pub fn all(&self) -> Arc<Vec<Notification>> {
+    pub(super) fn all(&self) -> Arc<Vec<Notification>> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -80,14 +80,14 @@ struct State {
 }
 
 /// The caller's end of a receiver.
-pub struct Delivery {
+pub(super) struct Delivery {
     shared: Arc<Shared>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
 }
 
 impl Delivery {
-    pub fn start(
+    pub(super) fn start(
         name: &str,
         to: Box<dyn Deliver>,
         give_up_after: Duration,
@@ -110,7 +110,7 @@ impl Delivery {
     }
 
     /// Returns at once.
-    pub fn push(&self, told: Arc<Notification>) {
+    pub(super) fn push(&self, told: Arc<Notification>) {
         let mut state = self.shared.lock();
         while state.waiting.len() >= WAITING {
             if let Some(oldest) = state.waiting.pop_front() {
@@ -123,13 +123,13 @@ impl Delivery {
     }
 
     /// Asks it to tell what waits until then, and to end.
-    pub fn stop(&self, at: Instant) {
+    pub(super) fn stop(&self, at: Instant) {
         self.shared.lock().stop_at = Some(at);
         self.shared.changed.notify_all();
     }
 
     /// Whether it ended in time; one that hangs is left behind.
-    pub fn wait(&self, until: Instant) -> bool {
+    pub(super) fn wait(&self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         matches!(self.ended.recv_timeout(left), Err(RecvTimeoutError::Disconnected))
     }

@@ -7,7 +7,7 @@ use super::message::{
 use super::severity::Severity;
 
 /// A notification that has everything, for trying templates on.
-pub fn example() -> Notification {
+pub(super) fn example() -> Notification {
     let times = Times { now: 1_800_000_600.0, started: 1_800_000_000.0, ended: None };
     let blamed = CulpritSummary {
         kind: "goroutine",

@@ -14,7 +14,7 @@ const ANSWER: u64 = 300;
 /// A receiver that asks for more patience than this gets this.
 const MOST_PATIENCE: u64 = 300;
 
-pub struct Client {
+pub(super) struct Client {
     agent: Agent,
     url: String,
     headers: Vec<(String, String)>,
@@ -22,7 +22,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(url: String, headers: Vec<(String, String)>, timeout: Duration) -> Self {
+    pub(super) fn new(url: String, headers: Vec<(String, String)>, timeout: Duration) -> Self {
         let roots = if url.starts_with("https:") { trust::of_the_machine() } else { RootCerts::WebPki };
         Self::trusting(roots, url, headers, timeout)
     }
@@ -39,7 +39,7 @@ impl Client {
     }
 
     /// Within the time of an attempt, or what is `left` when that is less.
-    pub fn post(&self, body: &str, left: Option<Duration>) -> Result<(), Failure> {
+    pub(super) fn post(&self, body: &str, left: Option<Duration>) -> Result<(), Failure> {
         let timeout = left.map_or(self.timeout, |left| left.min(self.timeout));
         let mut request = self
             .agent

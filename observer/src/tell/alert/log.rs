@@ -8,7 +8,7 @@ use super::delivery::{Deliver, Failure};
 use super::message::Notification;
 use super::options::Log;
 
-pub struct ToLog(pub Log);
+pub(super) struct ToLog(pub Log);
 
 impl Deliver for ToLog {
     fn deliver(&mut self, told: &Notification, _left: Option<Duration>) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use crate::sample::Place;
 use crate::tell::report::text;
 
 /// Version of the JSON document: fields are added, never changed.
-pub const SCHEMA: &str = "observer.alert/1";
+pub(crate) const SCHEMA: &str = "observer.alert/1";
 
 /// Deadlocks that a text describes.
 const DEADLOCKS: usize = 3;
@@ -160,7 +160,7 @@ pub struct Memory {
 
 /// What is known of an alert at the moment it was last seen; all that its texts are made from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub target: TargetSummary,
     pub memory: Memory,
     pub culprit: Option<CulpritSummary>,
@@ -169,7 +169,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn of(target: &TargetState, culprit: Option<&Culprit>) -> Self {
+    pub(crate) fn of(target: &TargetState, culprit: Option<&Culprit>) -> Self {
         let diagnosis = &target.diagnosis;
         let trend = &diagnosis.memory;
         let info = &target.info;
@@ -200,7 +200,7 @@ impl Facts {
         }
     }
 
-    pub fn with_deadlocks(mut self, deadlocks: &[Deadlock]) -> Self {
+    pub(crate) fn with_deadlocks(mut self, deadlocks: &[Deadlock]) -> Self {
         self.details =
             deadlocks.iter().take(DEADLOCKS).map(|one| escape(&one.description).into_owned()).collect();
         if let Some(more) = deadlocks.len().checked_sub(DEADLOCKS).filter(|more| *more > 0) {
@@ -210,7 +210,7 @@ impl Facts {
     }
 
     /// Where the memory that grew was first touched, what grows most first.
-    pub fn with_growth(mut self, target: &TargetState) -> Self {
+    pub(crate) fn with_growth(mut self, target: &TargetState) -> Self {
         if target.diagnosis.verdict != Verdict::Growing {
             return self;
         }
@@ -256,13 +256,13 @@ fn finite(value: f64) -> f64 {
 }
 
 /// RFC 3339, to the second.
-pub fn rfc3339(unix: f64) -> String {
+pub(crate) fn rfc3339(unix: f64) -> String {
     // A cast saturates, and what no calendar has becomes its beginning.
     Timestamp::from_second(unix as i64).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// The sentence.
-pub fn summary(what: AlertKind, phase: Phase, facts: &Facts, reason: Option<&str>) -> String {
+pub(crate) fn summary(what: AlertKind, phase: Phase, facts: &Facts, reason: Option<&str>) -> String {
     let name = &facts.target.name;
     let body = match (what, &facts.culprit) {
         (AlertKind::Leak, Some(blamed)) => {
@@ -305,7 +305,7 @@ fn reason_at(blamed: &CulpritSummary) -> String {
 }
 
 /// The lines below it.
-pub fn text(what: AlertKind, phase: Phase, facts: &Facts, times: Times, url: &str) -> String {
+pub(crate) fn text(what: AlertKind, phase: Phase, facts: &Facts, times: Times, url: &str) -> String {
     let mut lines = Vec::new();
     if let (AlertKind::Leak, Some(blamed)) = (what, &facts.culprit) {
         if let Some(creator) = &blamed.created_by {

@@ -122,8 +122,8 @@ pub struct Alertmanager {
     pub resend_interval: Duration,
 }
 
-pub const TIMEOUT: Duration = Duration::from_secs(10);
-pub const GIVE_UP_AFTER: Duration = Duration::from_secs(15 * 60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(15 * 60);
 
 impl Webhook {
     pub fn new(url: &str, template: Template) -> Self {
@@ -171,7 +171,7 @@ impl std::fmt::Debug for Alertmanager {
 }
 
 /// Scheme and host of a URL: the rest may hold a token.
-pub fn host(url: &str) -> String {
+pub(crate) fn host(url: &str) -> String {
     match url.parse::<Uri>() {
         Ok(uri) => format!(
             "{}://{}{}",
@@ -184,7 +184,7 @@ pub fn host(url: &str) -> String {
 }
 
 /// What is wrong with the options, if anything.
-pub fn check(options: &Options) -> Result<Silences, AlertError> {
+pub(crate) fn check(options: &Options) -> Result<Silences, AlertError> {
     let rules = &options.rules;
     let share = |name, value: f64| match value {
         v if (0.0..=1.0).contains(&v) => Ok(()),

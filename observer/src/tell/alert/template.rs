@@ -25,7 +25,7 @@ pub enum Template {
 const DISCORD: usize = 1_700;
 
 /// The body of the request.
-pub fn body(template: &Template, told: &Notification) -> String {
+pub(super) fn body(template: &Template, told: &Notification) -> String {
     match template {
         Template::Json => serde_json::to_string(told).unwrap_or_default(),
         Template::Slack => slack(told).to_string(),
@@ -171,7 +171,7 @@ fn custom(text: &str, told: &Notification) -> Result<String, String> {
 }
 
 /// Whether a template gives JSON, tried on a notification that has everything odd in it.
-pub fn check(text: &str) -> Result<(), String> {
+pub(super) fn check(text: &str) -> Result<(), String> {
     let filled = custom(text, &super::example::example())?;
     serde_json::from_str::<serde::de::IgnoredAny>(&filled)
         .map(drop)

@@ -8,13 +8,13 @@ use super::message::Notification;
 use super::options::Webhook;
 use super::template::{self, Template};
 
-pub struct ToWebhook {
+pub(super) struct ToWebhook {
     client: Client,
     template: Template,
 }
 
 impl ToWebhook {
-    pub fn new(options: &Webhook) -> Self {
+    pub(super) fn new(options: &Webhook) -> Self {
         let client = Client::new(options.url.clone(), options.headers.clone(), options.timeout);
         Self { client, template: options.template.clone() }
     }

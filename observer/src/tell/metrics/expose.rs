@@ -7,7 +7,7 @@ use prometheus::proto::{Counter, Gauge, Histogram, LabelPair, Metric, MetricFami
 
 /// A metric: its name, what it says, and the labels that all its series have.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
+pub(super) struct Family {
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
@@ -15,32 +15,32 @@ pub struct Family {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Gauge,
     Counter,
     Histogram,
 }
 
 impl Family {
-    pub fn describe(&self) -> Result<Desc, prometheus::Error> {
+    pub(super) fn describe(&self) -> Result<Desc, prometheus::Error> {
         let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
         Desc::new(self.name.to_owned(), self.help.to_owned(), labels, HashMap::new())
     }
 }
 
 /// The series of one scrape, by family.
-pub struct Exposition {
+pub(super) struct Exposition {
     families: Vec<(Family, Vec<Metric>)>,
 }
 
 impl Exposition {
-    pub fn new(families: &[Family]) -> Self {
+    pub(super) fn new(families: &[Family]) -> Self {
         Self { families: families.iter().map(|family| (*family, Vec::new())).collect() }
     }
 
     /// A gauge or a counter, by its family; label values in the order of the family's labels. What is not a number is
     /// left out.
-    pub fn set(&mut self, family: &Family, labels: &[&str], number: f64) {
+    pub(super) fn set(&mut self, family: &Family, labels: &[&str], number: f64) {
         if !number.is_finite() {
             return;
         }
@@ -61,7 +61,7 @@ impl Exposition {
         self.put(family, metric);
     }
 
-    pub fn histogram(&mut self, family: &Family, labels: &[&str], histogram: Histogram) {
+    pub(super) fn histogram(&mut self, family: &Family, labels: &[&str], histogram: Histogram) {
         let mut metric = metric(family, labels);
         metric.set_histogram(histogram);
         self.put(family, metric);
@@ -74,7 +74,7 @@ impl Exposition {
     }
 
     /// What the registry wants; families without a series are left out.
-    pub fn finish(self) -> Vec<MetricFamily> {
+    pub(super) fn finish(self) -> Vec<MetricFamily> {
         let filled = self.families.into_iter().filter(|(_, metrics)| !metrics.is_empty());
         filled
             .map(|(family, metrics)| {

@@ -7,10 +7,10 @@ use crate::sample::{Group, GroupId};
 const MOST: usize = 160;
 
 /// What is summed up because it found no place.
-pub const OTHER: &str = "~other";
+pub(super) const OTHER: &str = "~other";
 
 /// Without control characters, and with its middle left out when it is too long: the line at its end matters.
-pub fn value(text: &str) -> String {
+pub(super) fn value(text: &str) -> String {
     if text.len() > 8 * MOST {
         // However long it is, only what may be shown is looked at.
         let end: Vec<char> = text.chars().rev().take(MOST).collect();
@@ -30,12 +30,12 @@ fn cut(shown: &str) -> String {
 }
 
 /// `checkout.(*Quoter).fetch quote.go:41`; `unknown` for a group without a stack.
-pub fn site(group: &Group) -> String {
+pub(super) fn site(group: &Group) -> String {
     crate::diagnose::site::place(group)
         .map_or_else(|| "unknown".to_owned(), |place| value(&crate::diagnose::site::words(&place)))
 }
 
-pub fn stack_id(id: GroupId) -> String {
+pub(super) fn stack_id(id: GroupId) -> String {
     format!("{:016x}", id.0)
 }
 

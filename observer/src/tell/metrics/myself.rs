@@ -15,14 +15,17 @@ use crate::tell::alert::Counters;
 /// Different names of losses and of features; there are about twenty of either.
 const NAMES: usize = 64;
 
-pub struct Myself {
+pub(super) struct Myself {
     board: Arc<Board>,
     alerts: Arc<OnceLock<Arc<Counters>>>,
     described: Vec<Desc>,
 }
 
 impl Myself {
-    pub fn new(board: Arc<Board>, alerts: Arc<OnceLock<Arc<Counters>>>) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(
+        board: Arc<Board>,
+        alerts: Arc<OnceLock<Arc<Counters>>>,
+    ) -> Result<Self, prometheus::Error> {
         let described = f::OF_MYSELF.iter().map(Family::describe).collect::<Result<_, _>>()?;
         Ok(Self { board, alerts, described })
     }

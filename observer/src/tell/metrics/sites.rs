@@ -16,7 +16,7 @@ const STEP_SECONDS: f64 = 5.0;
 const REASONS: usize = 24;
 
 #[derive(Debug, Default)]
-pub struct Sites {
+pub(crate) struct Sites {
     kept: BTreeMap<GroupId, Kept>,
     generation: u32,
     reasons: BTreeSet<String>,
@@ -32,7 +32,7 @@ struct Kept {
 
 impl Sites {
     /// Looks at the groups at a moment (unix seconds) in a life of the target; `blamed` are in whatever their size.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         at: f64,
         generation: u32,
@@ -82,12 +82,12 @@ impl Sites {
     }
 
     /// It has a place, and series of its own when it is there.
-    pub fn has(&self, id: GroupId) -> bool {
+    pub(crate) fn has(&self, id: GroupId) -> bool {
         self.kept.contains_key(&id)
     }
 
     /// Members more a second over the trail; absent until there is one.
-    pub fn growth(&self, id: GroupId) -> Option<f64> {
+    pub(crate) fn growth(&self, id: GroupId) -> Option<f64> {
         let trail = &self.kept.get(&id)?.trail;
         let (from, first) = trail.front()?;
         let (to, last) = trail.back()?;
@@ -95,7 +95,7 @@ impl Sites {
     }
 
     /// The name of a wait reason, or nothing when there are too many different ones already.
-    pub fn reason(&mut self, reason: &str) -> Option<String> {
+    pub(crate) fn reason(&mut self, reason: &str) -> Option<String> {
         let reason = super::label::value(reason);
         if self.reasons.len() < REASONS && !self.reasons.contains(&reason) {
             self.reasons.insert(reason.clone());

@@ -22,7 +22,7 @@ const CULPRITS: usize = 10;
 /// Different system calls that memory comes by; there are five.
 const CALLS: usize = 12;
 
-pub struct Targets {
+pub(super) struct Targets {
     board: Arc<Board>,
     places: AtomicUsize,
     /// By target; what has left the board leaves this too.
@@ -31,7 +31,7 @@ pub struct Targets {
 }
 
 /// What the registry holds of it.
-pub struct Collected(pub Arc<Targets>);
+pub(super) struct Collected(pub Arc<Targets>);
 
 impl Collector for Collected {
     fn desc(&self) -> Vec<&Desc> {
@@ -44,12 +44,12 @@ impl Collector for Collected {
 }
 
 impl Targets {
-    pub fn new(board: Arc<Board>, places: usize) -> Result<Self, prometheus::Error> {
+    pub(super) fn new(board: Arc<Board>, places: usize) -> Result<Self, prometheus::Error> {
         let described = f::OF_TARGETS.iter().map(Family::describe).collect::<Result<_, _>>()?;
         Ok(Self { board, places: AtomicUsize::new(places), sites: Mutex::default(), described })
     }
 
-    pub fn set_sites(&self, places: usize) {
+    pub(super) fn set_sites(&self, places: usize) {
         self.places.store(places, Ordering::Relaxed);
     }
 

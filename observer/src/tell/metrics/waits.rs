@@ -7,7 +7,7 @@ use crate::sample::Waits;
 /// A bucket ends at 2^this microseconds: 16 µs, 128 µs, 1 ms, 8 ms, 66 ms, 0.5 s, 4 s, 34 s.
 const ENDS: [usize; 8] = [4, 7, 10, 13, 16, 19, 22, 25];
 
-pub fn histogram(waits: &Waits) -> Histogram {
+pub(super) fn histogram(waits: &Waits) -> Histogram {
     let mut buckets = Vec::with_capacity(ENDS.len());
     for end in ENDS {
         let below = waits.log2_microseconds.iter().take(end);

@@ -4,7 +4,7 @@ use crate::format::count;
 use crate::sample::Group;
 
 /// Not yet safe to print. `None` where no name is known.
-pub fn words(group: &Group) -> Option<String> {
+pub(crate) fn words(group: &Group) -> Option<String> {
     let told: u64 = group.thread_names.iter().fold(0, |sum, name| sum.saturating_add(name.count));
     let alone = group.thread_names.len() == 1 && told >= group.count;
     let mut words: Vec<String> = group

@@ -11,14 +11,14 @@ use nix::unistd::{dup, dup2_stderr};
 const MOST: u64 = 256 << 10;
 
 /// Standard error goes to memory for as long as this lives.
-pub struct KeptLog {
+pub(super) struct KeptLog {
     terminal: OwnedFd,
     kept: File,
 }
 
 impl KeptLog {
     /// Nothing where standard error is no terminal: then it tears nothing.
-    pub fn begin() -> io::Result<Option<Self>> {
+    pub(super) fn begin() -> io::Result<Option<Self>> {
         if !io::stderr().is_terminal() {
             return Ok(None);
         }
@@ -29,7 +29,7 @@ impl KeptLog {
     }
 
     /// Keeps it small.
-    pub fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         if self.kept.metadata().is_ok_and(|metadata| metadata.len() > MOST) {
             // The place where standard error writes is shared with this file.
             let _ = self.kept.set_len(0);

@@ -11,13 +11,13 @@ const STEP_SECONDS: f64 = 2.9;
 const GROUPS: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub struct Rates {
+pub(super) struct Rates {
     sizes: HashMap<GroupId, VecDeque<(f64, u64)>>,
     last_at: Option<f64>,
 }
 
 impl Rates {
-    pub fn push(&mut self, sample: &Sample) {
+    pub(super) fn push(&mut self, sample: &Sample) {
         let now = sample.at_seconds;
         // What was not there at the last sample came since.
         let before = self.last_at.replace(now);
@@ -40,7 +40,7 @@ impl Rates {
     }
 
     /// Members more a second.
-    pub fn per_second(&self, id: GroupId, count: u64, now: f64) -> f64 {
+    pub(super) fn per_second(&self, id: GroupId, count: u64, now: f64) -> f64 {
         let Some(&(at, before)) = self.sizes.get(&id).and_then(VecDeque::front) else { return 0.0 };
         let elapsed = now - at;
         if elapsed < 0.5 { 0.0 } else { (count as f64 - before as f64) / elapsed }

@@ -9,7 +9,7 @@ use crate::sample::{Group, GroupId, GroupKind, Sample};
 use crate::tell::report::text::reason;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sort {
+pub(super) enum Sort {
     #[default]
     Growth,
     Count,
@@ -20,7 +20,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    pub fn next(self) -> Self {
+    pub(super) fn next(self) -> Self {
         match self {
             Self::Growth => Self::Count,
             Self::Count => Self::Oldest,
@@ -33,7 +33,7 @@ impl Sort {
 }
 
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(super) struct Row {
     pub id: GroupId,
     pub kind: GroupKind,
     pub count: u64,
@@ -47,9 +47,9 @@ pub struct Row {
 }
 
 /// What grows less than this in a second is steady.
-pub const STEADY: f64 = 0.05;
+pub(super) const STEADY: f64 = 0.05;
 
-pub fn rows(sample: &Sample, rates: &Rates, sort: Sort, reversed: bool, filter: &str) -> Vec<Row> {
+pub(super) fn rows(sample: &Sample, rates: &Rates, sort: Sort, reversed: bool, filter: &str) -> Vec<Row> {
     let filter = filter.to_lowercase();
     let mut rows: Vec<Row> = sample
         .groups

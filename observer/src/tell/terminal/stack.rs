@@ -14,7 +14,7 @@ use crate::tell::report::text::{members, reason, waits_on};
 const FRAMES: usize = 200;
 
 /// Its lines; those of its own code stand out.
-pub fn lines(group: &Group) -> Vec<Line<'static>> {
+pub(super) fn lines(group: &Group) -> Vec<Line<'static>> {
     let strong = Style::new().add_modifier(Modifier::BOLD);
     let mut lines = vec![Line::styled(format!("{} in {}", members(group), reason(group)), strong)];
     lines.extend(group.oldest_wait_seconds.map(|seconds| field("oldest", &format::duration(seconds))));

@@ -13,13 +13,13 @@ use crate::diagnose::{Verdict, site};
 use crate::sample::{Group, GroupId, GroupKind, GroupState, Losses, Place, TargetInfo, WaitReason};
 use crate::tell::alert::Notification;
 
-pub const TARGETS_SCHEMA: &str = "observer.targets/1";
-pub const ALERTS_SCHEMA: &str = "observer.alerts/1";
-pub const HISTORY_SCHEMA: &str = "observer.history/1";
+pub(crate) const TARGETS_SCHEMA: &str = "observer.targets/1";
+pub(crate) const ALERTS_SCHEMA: &str = "observer.alerts/1";
+pub(crate) const HISTORY_SCHEMA: &str = "observer.history/1";
 
 /// All targets, each in short.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Targets {
+pub(crate) struct Targets {
     #[schemars(extend("const" = TARGETS_SCHEMA))]
     pub schema: &'static str,
     pub targets: Vec<TargetBrief>,
@@ -31,7 +31,7 @@ pub struct Targets {
 
 /// One target in short.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct TargetBrief {
+pub(crate) struct TargetBrief {
     pub name: String,
     /// The process lives and is observed.
     pub up: bool,
@@ -72,7 +72,7 @@ impl TargetBrief {
 
 /// A target's past, in columns of the same length: `at[i]`, `resident_bytes[i]`, `groups[j].count[i]` ...
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct History {
+pub(crate) struct History {
     #[schemars(extend("const" = HISTORY_SCHEMA))]
     pub schema: &'static str,
     pub name: String,
@@ -133,7 +133,7 @@ impl History {
 
 /// A group's past. What it is may be forgotten while its numbers are not.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct GroupHistory {
+pub(crate) struct GroupHistory {
     pub id: GroupId,
     pub kind: Option<GroupKind>,
     pub state: Option<GroupState>,
@@ -162,7 +162,7 @@ impl GroupHistory {
 
 /// What fires now, as receivers of alerts are told it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Alerts {
+pub(crate) struct Alerts {
     #[schemars(extend("const" = ALERTS_SCHEMA))]
     pub schema: &'static str,
     pub alerts: Vec<Notification>,

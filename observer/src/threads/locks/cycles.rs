@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Threads that wait for each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cycle {
+pub(super) struct Cycle {
     /// Each waits for the next, the last for the first, which has the lowest number.
     pub threads: Vec<u32>,
     /// Those outside that wait for one of them, at first or at last.
@@ -19,7 +19,7 @@ enum Mark {
 }
 
 /// All cycles; each thread waits for one other at most.
-pub fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Cycle> {
+pub(super) fn find(waits_for: &BTreeMap<u32, u32>) -> Vec<Cycle> {
     let mut cycles: Vec<Cycle> = Vec::new();
     let mut marks: HashMap<u32, Mark> = HashMap::with_capacity(waits_for.len());
     for &start in waits_for.keys() {

@@ -10,10 +10,10 @@ use super::words::Words;
 use crate::threads::futex::{self, Wait};
 
 /// The highest thread id that Linux gives.
-pub const MOST_TID: u32 = 1 << 22;
+pub(super) const MOST_TID: u32 = 1 << 22;
 /// Of a word that the kernel knows the owner of.
-pub const TID_MASK: u32 = 0x3fff_ffff;
-pub const WAITERS: u32 = 0x8000_0000;
+pub(super) const TID_MASK: u32 = 0x3fff_ffff;
+pub(super) const WAITERS: u32 = 0x8000_0000;
 
 const RECURSIVE: u32 = 1;
 const TYPE_MASK: u32 = 3;
@@ -30,14 +30,14 @@ const BELOW_CEILING: u32 = 0x7_ffff;
 
 /// A lock and the thread that has it, by the number it has in its own PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub(super) struct Held {
     pub by: u32,
     /// Threads of other processes may have it.
     pub shared: bool,
 }
 
 /// The owner of the mutex that `wait` is on, if there is one. Those that hand on priority have a rule of their own.
-pub fn mutex(wait: &Wait, words: &Words) -> Option<Held> {
+pub(super) fn mutex(wait: &Wait, words: &Words) -> Option<Held> {
     let [lock, count, owner, users, kind] = [0, 4, 8, 12, 16].map(|offset| words.at(offset));
     let (lock, count, owner, users, kind) = (lock?, count?, owner?, users?, kind?);
     let recursive = kind & TYPE_MASK == RECURSIVE;
@@ -70,14 +70,14 @@ pub fn mutex(wait: &Wait, words: &Words) -> Option<Held> {
 
 /// Who has a read-write lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rwlock {
+pub(super) enum Rwlock {
     Written(Held),
     /// So many readers, who are nowhere recorded.
     Read(u32),
 }
 
 /// Who has the read-write lock that `wait` is on. Only for waits whose stack says that they are on one.
-pub fn rwlock(wait: &Wait, words: &Words) -> Option<Rwlock> {
+pub(super) fn rwlock(wait: &Wait, words: &Words) -> Option<Rwlock> {
     const WRITE_PHASE: u32 = 1;
     const WRITE_LOCKED: u32 = 2;
     const READER_SHIFT: u32 = 3;
@@ -110,7 +110,7 @@ pub fn rwlock(wait: &Wait, words: &Words) -> Option<Rwlock> {
 }
 
 /// The thread whose end `wait` is for. Only for waits whose stack does not say that they are for something else.
-pub fn joined(wait: &Wait, words: &Words) -> Option<u32> {
+pub(super) fn joined(wait: &Wait, words: &Words) -> Option<u32> {
     let word = words.at(0)?;
     let fits =
         matches!(wait.reason, futex::WAIT | futex::WAIT_BITSET) && wait.shared && word == wait.expected;
@@ -118,14 +118,14 @@ pub fn joined(wait: &Wait, words: &Words) -> Option<u32> {
 }
 
 /// The owner of a lock that the kernel hands on by priority, whoever's it is: its word is an agreement with the kernel.
-pub fn priority_owner(wait: &Wait, words: &Words) -> Option<Held> {
+pub(super) fn priority_owner(wait: &Wait, words: &Words) -> Option<Held> {
     let word = words.at(0)?;
     let by = word & TID_MASK;
     (wait.reason == futex::LOCK_PI && word & WAITERS != 0 && is_tid(by))
         .then_some(Held { by, shared: wait.shared })
 }
 
-pub fn is_tid(word: u32) -> bool {
+pub(super) fn is_tid(word: u32) -> bool {
     (1..=MOST_TID).contains(&word)
 }
 

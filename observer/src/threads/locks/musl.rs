@@ -13,14 +13,14 @@ const KIND_MASK: u32 = 0xf;
 const SHARED: u32 = 0x80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutex {
+pub(super) enum Mutex {
     Held(Held),
     /// It is one that does not record its owner.
     Unrecorded,
 }
 
 /// The mutex that `wait` is on.
-pub fn mutex(wait: &Wait, words: &Words) -> Option<Mutex> {
+pub(super) fn mutex(wait: &Wait, words: &Words) -> Option<Mutex> {
     let (kind, lock, waiters) = (words.at(-4)?, words.at(0)?, words.at(4)?);
     let shared = kind & SHARED != 0;
     let fits = wait.reason == futex::WAIT
@@ -42,7 +42,7 @@ pub fn mutex(wait: &Wait, words: &Words) -> Option<Mutex> {
 }
 
 /// The thread whose end `wait` is for: its id lies two words before its state. Only for waits that are joins.
-pub fn joined(wait: &Wait, words: &Words) -> Option<u32> {
+pub(super) fn joined(wait: &Wait, words: &Words) -> Option<u32> {
     let (tid, state) = (words.at(-8)?, words.at(0)?);
     let fits = wait.reason == futex::WAIT && state == wait.expected && (1..=2).contains(&state);
     (fits && is_tid(tid)).then_some(tid)

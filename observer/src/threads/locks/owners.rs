@@ -14,7 +14,7 @@ use crate::threads::procfs::{self, MAX_THREADS};
 use crate::unwind::Registers;
 
 /// The threads of the target at one moment.
-pub struct ThreadTable<'a> {
+pub(super) struct ThreadTable<'a> {
     pid: u32,
     census: Option<&'a [ThreadRecord]>,
     /// Records by the number in the target's namespace.
@@ -27,7 +27,7 @@ pub struct ThreadTable<'a> {
 
 /// One of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ThreadId {
+pub(super) struct ThreadId {
     pub name: String,
     pub state: State,
     /// The call it sleeps in.
@@ -39,7 +39,7 @@ pub struct ThreadId {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub(super) enum State {
     Running,
     #[default]
     Sleeping,
@@ -49,7 +49,7 @@ pub enum State {
 }
 
 impl<'a> ThreadTable<'a> {
-    pub fn new(pid: u32, census: Option<&'a [ThreadRecord]>) -> Self {
+    pub(super) fn new(pid: u32, census: Option<&'a [ThreadRecord]>) -> Self {
         let all = || census.unwrap_or_default().iter().enumerate();
         let translated = (census.is_none() && is_elsewhere(pid)).then(|| translate(pid));
         Self {
@@ -63,7 +63,7 @@ impl<'a> ThreadTable<'a> {
     }
 
     /// The thread that the target calls so, by the number that we call it.
-    pub fn find(&self, number: u32) -> Option<u32> {
+    pub(super) fn find(&self, number: u32) -> Option<u32> {
         if let Some(records) = self.census {
             return self.numbers.get(&number).and_then(|&index| records.get(index)).map(|record| record.tid);
         }
@@ -75,7 +75,7 @@ impl<'a> ThreadTable<'a> {
     }
 
     /// What the target calls a thread of its own.
-    pub fn number(&self, tid: u32) -> u32 {
+    pub(super) fn number(&self, tid: u32) -> u32 {
         match (self.census, &self.translated) {
             (Some(records), _) => {
                 self.records.get(&tid).and_then(|&index| records.get(index)).map_or(tid, |r| r.namespace_tid)
@@ -88,21 +88,21 @@ impl<'a> ThreadTable<'a> {
     }
 
     /// Whether the target's numbers are ours, so that they name threads of other processes too.
-    pub fn shares_numbers(&self) -> bool {
+    pub(super) fn shares_numbers(&self) -> bool {
         match self.census {
             Some(records) => records.iter().all(|record| record.tid == record.namespace_tid),
             None => self.translated.is_none(),
         }
     }
 
-    pub fn person(&self, tid: u32) -> Option<ThreadId> {
+    pub(super) fn person(&self, tid: u32) -> Option<ThreadId> {
         match self.census {
             Some(records) => records.get(*self.records.get(&tid)?).map(of_record),
             None => of_files(self.pid, tid),
         }
     }
 
-    pub fn name(&self, tid: u32) -> String {
+    pub(super) fn name(&self, tid: u32) -> String {
         match self.census {
             Some(records) => {
                 self.records.get(&tid).and_then(|&index| records.get(index)).map(|r| r.comm.clone())
@@ -114,7 +114,7 @@ impl<'a> ThreadTable<'a> {
 }
 
 /// The process and the name of any thread of this machine that observer sees.
-pub fn anywhere(tid: u32) -> Option<(u32, String)> {
+pub(super) fn anywhere(tid: u32) -> Option<(u32, String)> {
     let process = status::number(Path::new("/proc"), tid, "Tgid:")?;
     Some((process, procfs::name(process, tid).unwrap_or_default()))
 }

@@ -17,7 +17,7 @@ const TRIES: [(u64, u64); 3] = [(BEFORE, BEHIND), (0, 24), (0, 4)];
 
 /// What lies around one futex; it may have been torn or made up.
 #[derive(Clone, Copy, Debug)]
-pub struct Words {
+pub(super) struct Words {
     bytes: [u8; SPAN],
     before: usize,
     behind: usize,
@@ -34,21 +34,21 @@ impl Words {
     }
 
     /// The word so many bytes from the futex, if it was read.
-    pub fn at(&self, offset: i64) -> Option<u32> {
+    pub(super) fn at(&self, offset: i64) -> Option<u32> {
         let within = offset >= -(self.before as i64) && offset + 4 <= self.behind as i64;
         let index = usize::try_from(offset + BEFORE as i64).ok().filter(|_| within)?;
         Some(u32::from_le_bytes(*self.bytes.get(index..)?.first_chunk()?))
     }
 
     #[cfg(test)]
-    pub fn of(before: &[u32], behind: &[u32]) -> Self {
+    pub(super) fn of(before: &[u32], behind: &[u32]) -> Self {
         let bytes: Vec<u8> = before.iter().chain(behind).flat_map(|word| word.to_le_bytes()).collect();
         Self::new(4 * before.len() as u64, 4 * behind.len() as u64, &bytes)
     }
 }
 
 /// Reads what lies around each address. Fails only when the process is gone or may not be read.
-pub fn read(memory: RemoteMemory, addresses: &[u64]) -> io::Result<HashMap<u64, Words>> {
+pub(super) fn read(memory: RemoteMemory, addresses: &[u64]) -> io::Result<HashMap<u64, Words>> {
     let mut found = HashMap::with_capacity(addresses.len());
     let mut left: Vec<u64> = addresses.to_vec();
     for (before, behind) in TRIES {

@@ -180,12 +180,12 @@ struct Stored {
 
 impl Known {
     /// About how much a moment takes in the file.
-    pub fn weight(&self, handed: &Handed) -> u64 {
+    pub(super) fn weight(&self, handed: &Handed) -> u64 {
         let new = handed.groups.iter().filter(|group| !self.groups.contains_key(&group.id));
         new.fold(512, |sum, group| sum + 2 * weight(group) as u64)
     }
 
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.groups.clear();
     }
 }

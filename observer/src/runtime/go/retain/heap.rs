@@ -23,7 +23,7 @@ const FULL: u32 = u32::MAX;
 
 /// A span in use by objects.
 #[derive(Clone, Copy, Debug)]
-pub struct HeapSpan {
+pub(super) struct HeapSpan {
     pub start: u64,
     pub bytes: u64,
     pub elemsize: u64,
@@ -39,19 +39,19 @@ pub struct HeapSpan {
 
 /// An object by its span and its index there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Object {
+pub(super) struct Object {
     pub span: u32,
     pub index: u32,
 }
 
 /// What of the heap could not be taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeapLosses {
+pub(super) struct HeapLosses {
     pub spans_left_out: u64,
 }
 
 #[derive(Debug, Default)]
-pub struct Heap {
+pub(super) struct Heap {
     spans: Vec<HeapSpan>,
     low: u64,
     length: u64,
@@ -67,7 +67,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    pub fn read(memory: RemoteMemory, reader: &mut SpanReader) -> io::Result<Self> {
+    pub(super) fn read(memory: RemoteMemory, reader: &mut SpanReader) -> io::Result<Self> {
         let mut spans = Vec::new();
         reader.each(|span| {
             if span.state == Span::HEAP {
@@ -157,38 +157,38 @@ impl Heap {
         })
     }
 
-    pub fn objects(&self) -> u32 {
+    pub(super) fn objects(&self) -> u32 {
         self.objects
     }
 
-    pub fn spans(&self) -> u32 {
+    pub(super) fn spans(&self) -> u32 {
         self.spans.len() as u32
     }
 
-    pub fn span(&self, span: u32) -> &HeapSpan {
+    pub(super) fn span(&self, span: u32) -> &HeapSpan {
         &self.spans[span as usize]
     }
 
     /// The number of an object, unique over the heap.
-    pub fn number(&self, object: Object) -> u32 {
+    pub(super) fn number(&self, object: Object) -> u32 {
         self.spans[object.span as usize].first + object.index
     }
 
     /// Bytes of the object with a number; 0 for a number that no object has.
-    pub fn size_of(&self, number: u32) -> u64 {
+    pub(super) fn size_of(&self, number: u32) -> u64 {
         let after = self.spans.partition_point(|span| span.first <= number);
         let span = after.checked_sub(1).and_then(|index| self.spans.get(index));
         span.filter(|span| number - span.first < span.nelems).map_or(0, |span| span.elemsize)
     }
 
-    pub fn address(&self, object: Object) -> u64 {
+    pub(super) fn address(&self, object: Object) -> u64 {
         let span = self.span(object.span);
         span.start + u64::from(object.index) * span.elemsize
     }
 
     /// The allocated object that `address` points to or into.
     #[inline]
-    pub fn find(&self, address: u64) -> Option<Object> {
+    pub(super) fn find(&self, address: u64) -> Option<Object> {
         if address.wrapping_sub(self.low) >= self.length {
             return None;
         }
@@ -233,7 +233,7 @@ impl HeapSpan {
 pub(super) mod tests {
     use super::*;
 
-    pub fn span(start: u64, pages: u64, elemsize: u64) -> Span {
+    pub(crate) fn span(start: u64, pages: u64, elemsize: u64) -> Span {
         let nelems = pages * PAGE_SIZE / elemsize;
         Span {
             start,

@@ -35,14 +35,14 @@ const GREY: u8 = 0x80;
 
 /// Who marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
+pub(super) enum Colour {
     Outside,
     Group(usize),
 }
 
 /// What reaches an object, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
+pub(super) enum Reached {
     Nothing,
     Outside,
     Barrier,
@@ -52,26 +52,26 @@ pub enum Reached {
 
 /// What a walk may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Limit {
+pub(super) struct Limit {
     pub bytes: u64,
     pub deadline: Instant,
 }
 
 impl Limit {
-    pub fn is_reached(&self, bytes: u64) -> bool {
+    pub(super) fn is_reached(&self, bytes: u64) -> bool {
         bytes >= self.bytes || Instant::now() >= self.deadline
     }
 }
 
 /// Bytes of the objects that only one group reaches, and of those that it reaches together with other groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(super) struct Tally {
     pub own: u64,
     pub shared: u64,
 }
 
 #[derive(Debug)]
-pub struct Marker<'h> {
+pub(super) struct Marker<'h> {
     memory: RemoteMemory,
     heap: &'h Heap,
     state: Vec<u8>,
@@ -90,7 +90,13 @@ pub struct Marker<'h> {
 }
 
 impl<'h> Marker<'h> {
-    pub fn new(memory: RemoteMemory, heap: &'h Heap, groups: usize, sudog_bytes: u64, limit: Limit) -> Self {
+    pub(super) fn new(
+        memory: RemoteMemory,
+        heap: &'h Heap,
+        groups: usize,
+        sudog_bytes: u64,
+        limit: Limit,
+    ) -> Self {
         Self {
             memory,
             heap,
@@ -108,24 +114,24 @@ impl<'h> Marker<'h> {
         }
     }
 
-    pub fn heap(&self) -> &'h Heap {
+    pub(super) fn heap(&self) -> &'h Heap {
         self.heap
     }
 
     /// Whether the budget ended a walk before everything reachable was reached.
-    pub fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.is_exhausted
     }
 
-    pub fn bytes_read(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read
     }
 
-    pub fn tally(&self, group: usize) -> Tally {
+    pub(super) fn tally(&self, group: usize) -> Tally {
         self.tallies.get(group).copied().unwrap_or_default()
     }
 
-    pub fn reached(&self, number: u32) -> Reached {
+    pub(super) fn reached(&self, number: u32) -> Reached {
         match self.state.get(number as usize).map_or(WHITE, |state| state & !GREY) {
             WHITE => Reached::Nothing,
             OUTSIDE => Reached::Outside,
@@ -136,14 +142,14 @@ impl<'h> Marker<'h> {
     }
 
     /// Makes the object at `address` one that no walk goes through; its size.
-    pub fn bar(&mut self, address: u64) -> Option<u64> {
+    pub(super) fn bar(&mut self, address: u64) -> Option<u64> {
         let object = self.heap.find(address)?;
         let state = self.state.get_mut(self.heap.number(object) as usize)?;
         *state = BARRIER;
         Some(self.heap.span(object.span).elemsize)
     }
 
-    pub fn is_barred(&self, address: u64) -> bool {
+    pub(super) fn is_barred(&self, address: u64) -> bool {
         self.heap
             .find(address)
             .is_some_and(|object| self.reached(self.heap.number(object)) == Reached::Barrier)
@@ -151,36 +157,36 @@ impl<'h> Marker<'h> {
 
     /// Whether bytes of an object are a `sudog` in a queue that its goroutine does not list (a semaphore's up
     /// to 1.25): the queue leads from each waiter to all others.
-    pub fn is_sudog(&self, object: &[u8]) -> bool {
+    pub(super) fn is_sudog(&self, object: &[u8]) -> bool {
         object.len() as u64 == self.sudog_bytes
             && object.first_chunk().is_some_and(|word| self.is_barred(u64::from_le_bytes(*word)))
     }
 
     /// From here on what is reached has this colour.
-    pub fn begin(&mut self, colour: Colour) {
+    pub(super) fn begin(&mut self, colour: Colour) {
         self.colour = colour;
     }
 
     /// Marks what `address` points to; what that leads to follows with the next [`Self::walk`].
     #[inline]
-    pub fn point(&mut self, address: u64) {
+    pub(super) fn point(&mut self, address: u64) {
         if let Some(object) = self.heap.find(address) {
             self.mark(object);
         }
     }
 
     /// Counts what was read elsewhere for this walk.
-    pub fn charge(&mut self, bytes: u64, is_complete: bool) {
+    pub(super) fn charge(&mut self, bytes: u64, is_complete: bool) {
         self.bytes_read += bytes;
         self.is_exhausted |= !is_complete;
     }
 
-    pub fn limit(&self) -> Limit {
+    pub(super) fn limit(&self) -> Limit {
         self.limit
     }
 
     /// Marks everything reachable from what was pointed to and from the words in `roots` (address, bytes).
-    pub fn walk(&mut self, roots: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
+    pub(super) fn walk(&mut self, roots: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
         let mut ranges = Vec::new();
         let mut bytes = 0;
         for (mut address, mut left) in roots {

@@ -21,7 +21,7 @@ const SHARED: u32 = u32::MAX;
 
 /// What one member holds in the heap, its `g` left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holding {
+pub(super) struct Holding {
     /// Bytes of objects that only this member reaches.
     pub own: u64,
     /// Bytes of objects that of the members only this one reaches, but something outside does too.
@@ -34,14 +34,14 @@ pub struct Holding {
 
 /// Which objects are the group's and not the outside's.
 #[derive(Clone, Copy, Debug)]
-pub enum Own {
+pub(super) enum Own {
     /// The marks say: those of this group alone.
     Group(usize),
     /// The marks of this group were not made or not finished: all that nothing outside was seen to reach.
     Unmarked,
 }
 
-pub struct Members<'m, 'h> {
+pub(super) struct Members<'m, 'h> {
     memory: RemoteMemory,
     marker: &'m Marker<'h>,
     own: Own,
@@ -59,7 +59,13 @@ pub struct Members<'m, 'h> {
 type Task = (u64, u64, u32);
 
 impl<'m, 'h> Members<'m, 'h> {
-    pub fn new(memory: RemoteMemory, marker: &'m Marker<'h>, own: Own, members: usize, limit: Limit) -> Self {
+    pub(super) fn new(
+        memory: RemoteMemory,
+        marker: &'m Marker<'h>,
+        own: Own,
+        members: usize,
+        limit: Limit,
+    ) -> Self {
         Self {
             memory,
             marker,
@@ -75,7 +81,7 @@ impl<'m, 'h> Members<'m, 'h> {
     }
 
     /// Follows every member from its pointers.
-    pub fn follow(mut self, pointers: &[(u64, u32)]) -> io::Result<(Vec<Holding>, u64)> {
+    pub(super) fn follow(mut self, pointers: &[(u64, u32)]) -> io::Result<(Vec<Holding>, u64)> {
         let mut frontier = Vec::new();
         for &(pointer, member) in pointers {
             if let Some(object) = self.marker.heap().find(pointer) {

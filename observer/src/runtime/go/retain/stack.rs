@@ -13,11 +13,11 @@ use crate::runtime::go::symbol::stackmap::Variable;
 use crate::runtime::go::symbol::{GoSymbols, Step};
 
 /// A stack is read so far; deeper ones are rare and counted.
-pub const MAX_STACK: u64 = 1 << 20;
+pub(super) const MAX_STACK: u64 = 1 << 20;
 
 /// A goroutine that has a stack to read.
 #[derive(Clone, Copy, Debug)]
-pub struct Goroutine {
+pub(super) struct Goroutine {
     /// Of its `g`.
     pub address: u64,
     pub sp: u64,
@@ -32,14 +32,14 @@ pub struct Goroutine {
 
 /// What reading stacks took.
 #[derive(Clone, Copy, Debug)]
-pub struct Done {
+pub(super) struct Done {
     pub bytes: u64,
     /// Not ended by the limit.
     pub is_complete: bool,
 }
 
 /// Reads stacks and gives their live pointers to `found`, with the goroutine's index.
-pub fn each(
+pub(super) fn each(
     memory: RemoteMemory,
     symbols: &mut GoSymbols,
     goroutines: &[Goroutine],

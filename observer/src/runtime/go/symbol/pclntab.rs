@@ -14,7 +14,7 @@ const MAGIC_118: u32 = 0xffff_fff0;
 /// Go 1.20 and later.
 const MAGIC_120: u32 = 0xffff_fff1;
 
-pub const HEADER_BYTES: usize = 72;
+pub(crate) const HEADER_BYTES: usize = 72;
 const MAX_FUNCTIONS: u64 = 1 << 24;
 /// Steps through one pc-value table; the longest in the standard library has some thousands.
 const MAX_STEPS: u32 = 1 << 18;
@@ -25,7 +25,7 @@ const PCDATA_INLINE_INDEX: u32 = 2;
 const FUNCDATA_INLINE_TREE: u32 = 3;
 
 /// The first eight bytes of a table, as a word, that this module can read.
-pub fn is_magic(word: u64) -> bool {
+pub(crate) fn is_magic(word: u64) -> bool {
     let magic = (word & 0xffff_ffff) as u32;
     let quantum = (word >> 48) & 0xff;
     (magic == MAGIC_118 || magic == MAGIC_120)

@@ -54,13 +54,13 @@ type ByNumber = HashMap<u64, Option<Arc<[u8]>>>;
 
 /// Pages of a process's memory, read once. Copies share what was read.
 #[derive(Clone, Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     memory: RemoteMemory,
     pages: Arc<Mutex<ByNumber>>,
 }
 
 impl Pages {
-    pub fn new(memory: RemoteMemory) -> Self {
+    pub(crate) fn new(memory: RemoteMemory) -> Self {
         Self { memory, pages: Arc::default() }
     }
 
@@ -100,13 +100,15 @@ impl Source for Pages {
     }
 }
 
-/// One stretch of bytes at an address: what tests and tables that are at hand use.
+/// One stretch of bytes at an address, for tests.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
-pub struct Slice<'a> {
+pub(crate) struct Slice<'a> {
     pub address: u64,
     pub bytes: &'a [u8],
 }
 
+#[cfg(test)]
 impl Source for Slice<'_> {
     fn read(&mut self, address: u64, into: &mut [u8]) -> bool {
         let Some(offset) = address.checked_sub(self.address).and_then(|offset| usize::try_from(offset).ok())

@@ -4,7 +4,7 @@
 //! are hidden, type arguments are shortened. Pure text, so it costs nothing to test.
 
 /// A name as a dump prints it: `main.f[...]` for `main.f[go.shape.int]`, `panic` for `runtime.gopanic`.
-pub fn printed_name(name: &str) -> String {
+pub(crate) fn printed_name(name: &str) -> String {
     if name == "runtime.gopanic" {
         return "panic".to_owned();
     }
@@ -18,7 +18,7 @@ pub fn printed_name(name: &str) -> String {
 }
 
 /// Whether the dump shows a frame. `callee` is the function that it called, also one that is hidden.
-pub fn shown(name: &str, is_wrapper: bool, is_innermost: bool, callee: &str) -> bool {
+pub(crate) fn shown(name: &str, is_wrapper: bool, is_innermost: bool, callee: &str) -> bool {
     if is_wrapper && !matches!(callee, "runtime.gopanic" | "runtime.sigpanic" | "runtime.panicwrap") {
         return false;
     }
@@ -33,7 +33,7 @@ pub fn shown(name: &str, is_wrapper: bool, is_innermost: bool, callee: &str) -> 
 }
 
 /// Functions that the kernel's signal, not a call, put onto the stack: the pc in their caller is exact.
-pub fn is_injected(name: &str) -> bool {
+pub(crate) fn is_injected(name: &str) -> bool {
     matches!(name, "runtime.sigpanic" | "runtime.asyncPreempt" | "runtime.debugCallV2")
 }
 
@@ -51,13 +51,13 @@ fn is_exported_by_runtime(name: &str) -> bool {
 }
 
 /// Whether a goroutine that started in this function belongs to the runtime (`runtime.NumGoroutine` leaves it out).
-pub fn is_system(start: &str) -> bool {
+pub(crate) fn is_system(start: &str) -> bool {
     start.starts_with("runtime.")
         && !matches!(start, "runtime.main" | "runtime.corostart" | "runtime.handleAsyncEvent")
 }
 
 /// Whether a goroutine that started in this function calls the program's finalizers or cleanups.
-pub fn runs_finalizers(start: &str) -> bool {
+pub(crate) fn runs_finalizers(start: &str) -> bool {
     matches!(start, "runtime.runfinq" | "runtime.runFinalizers" | "runtime.runCleanups")
 }
 

@@ -13,20 +13,20 @@ const STEPS: [f64; 20] = [
 
 /// Where an axis is marked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ticks {
+pub(super) struct Ticks {
     pub step: f64,
     pub at: Vec<f64>,
 }
 
 /// An axis with marks of our choice; from and to must differ.
 #[derive(Clone, Debug)]
-pub struct Marked {
+pub(super) struct Marked {
     range: Range<f64>,
     marks: Vec<f64>,
 }
 
 impl Marked {
-    pub fn new(range: Range<f64>, marks: Vec<f64>) -> Self {
+    pub(super) fn new(range: Range<f64>, marks: Vec<f64>) -> Self {
         Self { range, marks }
     }
 }
@@ -52,7 +52,7 @@ impl Ranged for Marked {
 }
 
 /// At most `most` moments between two, in unix seconds.
-pub fn times(from: f64, to: f64, most: usize) -> Ticks {
+pub(super) fn times(from: f64, to: f64, most: usize) -> Ticks {
     let span = (to - from).max(0.0);
     let most = most.max(2) as f64;
     let step = STEPS
@@ -63,7 +63,7 @@ pub fn times(from: f64, to: f64, most: usize) -> Ticks {
 }
 
 /// From nothing to at least `highest`, at most `most` steps, each a power of two (or one and a half of it).
-pub fn sizes(highest: f64, most: usize) -> Ticks {
+pub(super) fn sizes(highest: f64, most: usize) -> Ticks {
     let highest = if highest.is_finite() { highest.clamp(1024.0, 1e19) } else { 1024.0 };
     let most = most.max(2) as f64;
     let mut step = 256.0;

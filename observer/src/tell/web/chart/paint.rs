@@ -9,7 +9,7 @@ use plotters::style::RGBColor;
 
 /// What a colour stands for.
 #[derive(Clone, Debug, Default)]
-pub struct Paint {
+pub(super) struct Paint {
     pub class: String,
     /// Where a click leads, and what it is called.
     pub link: Option<(String, String)>,
@@ -19,19 +19,19 @@ pub struct Paint {
 
 /// All colours of one picture.
 #[derive(Default)]
-pub struct Paints {
+pub(super) struct Paints {
     paints: Vec<Paint>,
 }
 
 impl Paints {
-    pub fn add(&mut self, paint: Paint) -> RGBColor {
+    pub(super) fn add(&mut self, paint: Paint) -> RGBColor {
         let place = self.paints.len().min(usize::from(u16::MAX)) as u16;
         self.paints.push(paint);
         let [high, low] = place.to_be_bytes();
         RGBColor(1, high, low)
     }
 
-    pub fn class(&mut self, class: &str) -> RGBColor {
+    pub(super) fn class(&mut self, class: &str) -> RGBColor {
         self.add(Paint { class: class.to_owned(), ..Paint::default() })
     }
 
@@ -42,7 +42,7 @@ impl Paints {
     }
 
     /// The drawing with everything replaced; `attributes` are those of the `svg` element.
-    pub fn apply(&self, drawn: &str, attributes: &str) -> String {
+    pub(super) fn apply(&self, drawn: &str, attributes: &str) -> String {
         let mut svg = String::with_capacity(drawn.len());
         let mut time_step = None;
         for line in drawn.lines() {

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 pub const STYLE: &str = include_str!("../assets/page.css");
 pub const SCRIPT: &str = include_str!("../assets/page.js");
-pub const ICON: &str = include_str!("../assets/icon.svg");
+pub(super) const ICON: &str = include_str!("../assets/icon.svg");
 /// The sign beside the name.
 pub const MARK: &str = include_str!("../assets/mark.svg");
 
 /// Changes whenever one of them does.
-pub fn version() -> &'static str {
+pub(super) fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {
         let mut hasher = DefaultHasher::new();

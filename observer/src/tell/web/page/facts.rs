@@ -14,7 +14,7 @@ use crate::tell::report::{svg, text};
 /// Threads of a circle whose stacks the page has.
 const DEADLOCKED: usize = 8;
 
-pub fn deadlocks(diagnosis: &Diagnosis) -> Markup {
+pub(super) fn deadlocks(diagnosis: &Diagnosis) -> Markup {
     html! {
         @if !diagnosis.deadlocks.is_empty() {
             section class="deadlocks" aria-labelledby="deadlocks" {
@@ -49,7 +49,7 @@ fn stacks(rank: usize, threads: &[DeadlockedThread]) -> Markup {
     }
 }
 
-pub fn memory(view: &View) -> Markup {
+pub(super) fn memory(view: &View) -> Markup {
     let sample = &view.sample;
     let (memory, trend) = (&sample.memory, &view.diagnosis.memory);
     html! {
@@ -90,7 +90,7 @@ pub fn memory(view: &View) -> Markup {
 }
 
 /// Where memory that is still there was first touched.
-pub fn growth(diagnosis: &Diagnosis) -> Markup {
+pub(super) fn growth(diagnosis: &Diagnosis) -> Markup {
     let sites = merged(&diagnosis.growth_sites);
     html! {
         @if !sites.is_empty() {
@@ -154,7 +154,7 @@ fn own(frames: &[Frame]) -> Option<SourcePlace> {
     Some(SourcePlace { function: site::name(frame), file: frame.file.clone(), line: frame.line })
 }
 
-pub fn flame_graphs(view: &View) -> Markup {
+pub(super) fn flame_graphs(view: &View) -> Markup {
     let (blocked, growth) = match &view.place {
         Place::Server { root, .. } => {
             let of = |kind: &str| format!("{root}/targets/{}/{kind}", path_part(&view.name));
@@ -201,7 +201,7 @@ fn flame_graph(view: &View, name: &str, address: &str, height: usize, open: bool
 }
 
 /// Losses, what does not work here with its remedy, and what else a reader should know.
-pub fn not_seen(view: &View) -> Markup {
+pub(super) fn not_seen(view: &View) -> Markup {
     let diagnosis = &view.diagnosis;
     let losses: Vec<String> = diagnosis
         .losses
@@ -231,7 +231,7 @@ pub fn not_seen(view: &View) -> Markup {
 }
 
 /// The same for tools.
-pub fn downloads(view: &View) -> Markup {
+pub(super) fn downloads(view: &View) -> Markup {
     let Place::Server { root, .. } = &view.place else { return html! {} };
     let part = path_part(&view.name);
     let target = |file: &str| format!("{root}/targets/{part}/{file}");

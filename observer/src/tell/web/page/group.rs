@@ -14,11 +14,11 @@ use crate::tell::web::chart::{self, Kind};
 /// Frames shown of one stack.
 const FRAMES: usize = 64;
 
-pub fn anchor(group: &Group) -> String {
+pub(super) fn anchor(group: &Group) -> String {
     format!("group-{:016x}", group.id.0)
 }
 
-pub fn culprit(culprit: &Culprit, rank: usize, of: usize) -> Markup {
+pub(super) fn culprit(culprit: &Culprit, rank: usize, of: usize) -> Markup {
     let group = &culprit.group;
     html! {
         section class="culprit" id=(anchor(group)) tabindex="-1" aria-labelledby={ "culprit-" (rank) } {
@@ -76,7 +76,7 @@ fn error(culprit: &Culprit) -> String {
 }
 
 /// The groups that are no culprits.
-pub fn others(view: &View) -> Markup {
+pub(super) fn others(view: &View) -> Markup {
     let many = if view.diagnosis.culprits.is_empty() { "Groups" } else { "Other groups" };
     html! {
         section class="groups" id="groups" tabindex="-1" aria-labelledby="groups-title" {
@@ -139,7 +139,7 @@ fn reason(group: &Group) -> String {
 }
 
 /// Innermost first; the line to look at is marked.
-pub fn stack(group: &Group, mark: Option<&SourcePlace>) -> Markup {
+pub(super) fn stack(group: &Group, mark: Option<&SourcePlace>) -> Markup {
     html! {
         (frames(&group.frames, mark))
         @if let Some(why) = site::stack_end(group) { p class="small" { (why) } }
@@ -148,7 +148,7 @@ pub fn stack(group: &Group, mark: Option<&SourcePlace>) -> Markup {
     }
 }
 
-pub fn frames(frames: &[Frame], mark: Option<&SourcePlace>) -> Markup {
+pub(super) fn frames(frames: &[Frame], mark: Option<&SourcePlace>) -> Markup {
     let marked = mark.and_then(|place| {
         frames.iter().position(|frame| site::name(frame) == place.function && frame.line == place.line)
     });

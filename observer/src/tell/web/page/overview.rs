@@ -13,12 +13,12 @@ use crate::tell::web::chart;
 
 /// What is looked for beside the targets that are there.
 #[derive(Default)]
-pub struct Around {
+pub(super) struct Around {
     pub awaited: Vec<String>,
     pub ready: bool,
 }
 
-pub fn main(mut views: Vec<View>, around: &Around) -> Markup {
+pub(super) fn main(mut views: Vec<View>, around: &Around) -> Markup {
     views.sort_by(worst_first);
     let cards = views.iter().filter(|view| is_card(view)).count();
     html! {
@@ -42,7 +42,7 @@ pub fn main(mut views: Vec<View>, around: &Around) -> Markup {
 }
 
 /// `1 leaks, 2 grow` of all.
-pub fn title(views: &[View]) -> String {
+pub(super) fn title(views: &[View]) -> String {
     if views.is_empty() {
         return "waiting for a target · observer".to_owned();
     }

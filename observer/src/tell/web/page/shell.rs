@@ -9,12 +9,12 @@ use crate::format;
 use crate::tell::web::chart::clock;
 
 /// A name or sentence from outside: harmless characters only, never endless. The markup's own escaping comes on top.
-pub fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     text.split(' ').map(escape).collect::<Vec<_>>().join(" ")
 }
 
 /// One part of a path.
-pub fn path_part(name: &str) -> String {
+pub(super) fn path_part(name: &str) -> String {
     name.bytes().fold(String::with_capacity(name.len()), |mut part, byte| {
         if byte.is_ascii_alphanumeric()
             || matches!(byte, b'-' | b'_' | b'~')
@@ -34,7 +34,7 @@ pub fn moment(at: f64) -> Markup {
 }
 
 /// A verdict's word with its sign.
-pub fn badge(verdict: Verdict) -> Markup {
+pub(super) fn badge(verdict: Verdict) -> Markup {
     let (class, sign, word) = match verdict {
         Verdict::Leak => ("leak", "▲", "LEAK"),
         Verdict::Growing => ("growing", "↗", "GROWING"),
@@ -44,7 +44,7 @@ pub fn badge(verdict: Verdict) -> Markup {
     html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
 }
 
-pub fn verdict_class(verdict: Verdict) -> &'static str {
+pub(super) fn verdict_class(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Leak => "leak",
         Verdict::Growing => "growing",
@@ -54,7 +54,7 @@ pub fn verdict_class(verdict: Verdict) -> &'static str {
 }
 
 /// A page that the server sends. `version` tells the script what it shows already.
-pub struct Page<'a> {
+pub(super) struct Page<'a> {
     pub title: String,
     /// The path to the root of the server.
     pub root: &'static str,
@@ -65,7 +65,7 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    pub fn write(&self) -> String {
+    pub(super) fn write(&self) -> String {
         let root = self.root;
         let page = html! {
             (DOCTYPE)
@@ -103,7 +103,7 @@ impl Page<'_> {
 }
 
 /// `412 MiB`.
-pub fn bytes(value: u64) -> String {
+pub(super) fn bytes(value: u64) -> String {
     format::bytes(value as f64)
 }
 

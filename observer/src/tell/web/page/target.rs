@@ -90,7 +90,7 @@ fn who(view: &View) -> Markup {
 }
 
 /// Seconds until there can be a verdict, while there is none for want of time.
-pub fn until_verdict(diagnosis: &Diagnosis) -> Option<f64> {
+pub(super) fn until_verdict(diagnosis: &Diagnosis) -> Option<f64> {
     let left = diagnose::LEAST_SECONDS - diagnosis.window_seconds.max(0.0);
     (diagnosis.verdict == Verdict::InsufficientData && left > 0.0).then_some(left)
 }

@@ -14,7 +14,7 @@ use crate::timeline::{Point, Timeline};
 /// Moments of a picture; more cannot be told apart.
 pub const MOMENTS: usize = 360;
 /// Of the small one beside others.
-pub const FEW_MOMENTS: usize = 90;
+pub(super) const FEW_MOMENTS: usize = 90;
 /// Groups listed.
 const ROWS: usize = 60;
 
@@ -155,7 +155,7 @@ pub fn named(points: &[Point], timeline: &Timeline) -> BTreeMap<GroupId, Group> 
 }
 
 /// How a target is doing, worst first.
-pub fn rank(verdict: Verdict) -> u8 {
+pub(super) fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Leak => 0,
         Verdict::Growing => 1,

@@ -149,10 +149,9 @@ fn derive_unobtainable(layouts: &mut BTreeMap<u64, Value>) -> Result<()> {
     let mut go20 = old;
     go20["minor"] = json!(20);
     go20["source"] = json!("source of go1.20 beside the dwarf of go1.19 and go1.21");
-    for part in ["func_", "inlined_call", "moduledata", "pc_header", "type_", "wait_reasons"] {
+    for part in ["inlined_call", "moduledata", "type_", "wait_reasons"] {
         go20[part] = new[part].clone();
     }
-    go20["moduledata"]["modulename"] = json!(464);
     go20["moduledata"]["next"] = json!(560);
     go20["moduledata"]["size"] = json!(568);
     go20["mspan"]["size"] = json!(160);

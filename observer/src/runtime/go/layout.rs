@@ -57,58 +57,36 @@ structs! {
         stack_hi: u32 = "stack.hi";
         panic: u32 = "_panic";
         defer: u32 = "_defer";
-        m: u32 = "m";
         sched_sp: u32 = "sched.sp";
         sched_pc: u32 = "sched.pc";
         sched_g: u32 = "sched.g";
         sched_ctxt: u32 = "sched.ctxt";
         sched_lr: u32 = "sched.lr";
-        sched_bp: u32 = "sched.bp";
         syscallsp: u32 = "syscallsp";
         syscallpc: u32 = "syscallpc";
-        /// Since 1.23.
-        syscallbp: Option<u32> = "syscallbp";
-        param: u32 = "param";
         /// `u32`.
         atomicstatus: u32 = "atomicstatus";
         goid: u32 = "goid";
-        schedlink: u32 = "schedlink";
         /// `i64` nanoseconds of the monotonic clock; 0 until the first collection after it blocked.
         waitsince: u32 = "waitsince";
         /// `u8`, an index into [`Layout::wait_reasons`].
         waitreason: u32 = "waitreason";
         /// `u8`, one more each time the goroutine stops running.
         tracking_seq: u32 = "trackingSeq";
-        lockedm: u32 = "lockedm";
-        /// Since 1.21.
-        parent_goid: Option<u32> = "parentGoid";
         gopc: u32 = "gopc";
         startpc: u32 = "startpc";
         /// The first `sudog` that it waits on, the others by `waitlink`.
         waiting: u32 = "waiting";
         labels: u32 = "labels";
-        timer: u32 = "timer";
-    }
-
-    /// `runtime.m`, an operating system thread.
-    MLayout = "runtime.m" {
-        g0: u32 = "g0";
-        procid: u32 = "procid";
-        gsignal: u32 = "gsignal";
-        curg: u32 = "curg";
-        alllink: u32 = "alllink";
-        lockedg: u32 = "lockedg";
     }
 
     /// `runtime.sudog`, a goroutine in the queue of a channel or a semaphore.
     SudogLayout = "runtime.sudog" {
         g: u32 = "g";
         next: u32 = "next";
-        prev: u32 = "prev";
         /// The element to send or receive, or the address of the semaphore. Since 1.26 a struct, of which
         /// this is the word that the collector does not clear.
         elem: u32 = "elem.vu" | "elem";
-        is_select: u32 = "isSelect";
         waitlink: u32 = "waitlink";
         /// The channel, or zero.
         c: u32 = "c.maybeTraceablePtr.vu" | "c";
@@ -118,24 +96,15 @@ structs! {
     HchanLayout = "runtime.hchan" {
         qcount: u32 = "qcount";
         dataqsiz: u32 = "dataqsiz";
-        buf: u32 = "buf";
         /// `u16`.
         elemsize: u32 = "elemsize";
         /// `u32`.
         closed: u32 = "closed";
-        /// Since 1.23: the timer that sends on it.
-        timer: Option<u32> = "timer";
         elemtype: u32 = "elemtype";
-        recvq_first: u32 = "recvq.first";
-        recvq_last: u32 = "recvq.last";
-        sendq_first: u32 = "sendq.first";
-        sendq_last: u32 = "sendq.last";
     }
 
     /// The head of a type descriptor.
     TypeLayout = "internal/abi.Type" | "runtime._type" {
-        size_: u32 = "Size_" | "size";
-        ptrdata: u32 = "PtrBytes" | "ptrdata";
         /// `u8`; 2: the name begins with a `*` that does not belong to it.
         tflag: u32 = "TFlag" | "tflag";
         /// `u8`, its low five bits.
@@ -146,73 +115,20 @@ structs! {
 
     /// `runtime.moduledata`.
     ModuledataLayout = "runtime.moduledata" {
-        pc_header: u32 = "pcHeader";
-        funcnametab: u32 = "funcnametab";
-        cutab: u32 = "cutab";
-        filetab: u32 = "filetab";
-        pctab: u32 = "pctab";
-        pclntable: u32 = "pclntable";
-        ftab: u32 = "ftab";
-        findfunctab: u32 = "findfunctab";
-        minpc: u32 = "minpc";
-        maxpc: u32 = "maxpc";
         text: u32 = "text";
-        etext: u32 = "etext";
         noptrdata: u32 = "noptrdata";
-        enoptrdata: u32 = "enoptrdata";
         data: u32 = "data";
-        edata: u32 = "edata";
         bss: u32 = "bss";
-        ebss: u32 = "ebss";
         noptrbss: u32 = "noptrbss";
-        enoptrbss: u32 = "enoptrbss";
         types: u32 = "types";
         etypes: u32 = "etypes";
-        rodata: u32 = "rodata";
         gofunc: u32 = "gofunc";
-        textsectmap: u32 = "textsectmap";
-        modulename: u32 = "modulename";
         next: u32 = "next";
-    }
-
-    /// `runtime.pcHeader`, the head of the line table.
-    PcHeaderLayout = "runtime.pcHeader" {
-        nfunc: u32 = "nfunc";
-        nfiles: u32 = "nfiles";
-        /// Zero since 1.26, and gone as a field later: take `moduledata.text`.
-        text_start: Option<u32> = "textStart";
-        funcname_offset: u32 = "funcnameOffset";
-        cu_offset: u32 = "cuOffset";
-        filetab_offset: u32 = "filetabOffset";
-        pctab_offset: u32 = "pctabOffset";
-        pcln_offset: u32 = "pclnOffset";
-    }
-
-    /// `runtime._func`, a function in the line table; `pcdata` and `funcdata` offsets (`u32`) follow it.
-    FuncLayout = "runtime._func" {
-        entry_off: u32 = "entryOff" | "entryoff";
-        name_off: u32 = "nameOff" | "nameoff";
-        args: u32 = "args";
-        deferreturn: u32 = "deferreturn";
-        pcsp: u32 = "pcsp";
-        pcfile: u32 = "pcfile";
-        pcln: u32 = "pcln";
-        npcdata: u32 = "npcdata";
-        cu_offset: u32 = "cuOffset";
-        /// Since 1.20.
-        start_line: Option<u32> = "startLine";
-        func_id: u32 = "funcID";
-        flag: u32 = "flag";
-        nfuncdata: u32 = "nfuncdata";
     }
 
     /// `runtime.inlinedCall`, an entry of a function's inlining tree.
     InlinedCallLayout = "runtime.inlinedCall" {
-        func_id: u32 = "funcID";
-        name_off: u32 = "nameOff" | "func_";
         parent_pc: u32 = "parentPc";
-        /// Since 1.20.
-        start_line: Option<u32> = "startLine";
     }
 
     /// `runtime.mspan`, a run of heap or stack pages.
@@ -234,15 +150,6 @@ structs! {
         elemsize: u32 = "elemsize";
         limit: u32 = "limit";
     }
-
-    /// `runtime.bucket`, a stack of the runtime's memory profile.
-    BucketLayout = "runtime.bucket" {
-        next: u32 = "next";
-        allnext: u32 = "allnext";
-        typ: u32 = "typ";
-        size_: u32 = "size";
-        nstk: u32 = "nstk";
-    }
 }
 
 /// The runtime's structs in one minor version.
@@ -252,16 +159,12 @@ pub struct Layout {
     /// Where the offsets come from: `dwarf of go1.27.3, amd64 = arm64`.
     pub source: String,
     pub g: GLayout,
-    pub m: MLayout,
     pub sudog: SudogLayout,
     pub hchan: HchanLayout,
     pub type_: TypeLayout,
     pub moduledata: ModuledataLayout,
-    pub pc_header: PcHeaderLayout,
-    pub func_: FuncLayout,
     pub inlined_call: InlinedCallLayout,
     pub mspan: MspanLayout,
-    pub bucket: BucketLayout,
     /// `runtime.waitReasonStrings`. Empty where the DWARF of a target does not say.
     pub wait_reasons: Vec<String>,
 }
@@ -331,16 +234,12 @@ impl Layout {
             minor,
             source,
             g: GLayout::resolve(types)?,
-            m: MLayout::resolve(types)?,
             sudog: SudogLayout::resolve(types)?,
             hchan: HchanLayout::resolve(types)?,
             type_: TypeLayout::resolve(types)?,
             moduledata: ModuledataLayout::resolve(types)?,
-            pc_header: PcHeaderLayout::resolve(types)?,
-            func_: FuncLayout::resolve(types)?,
             inlined_call: InlinedCallLayout::resolve(types)?,
             mspan: MspanLayout::resolve(types)?,
-            bucket: BucketLayout::resolve(types)?,
             wait_reasons: Vec::new(),
         })
     }

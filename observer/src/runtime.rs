@@ -73,6 +73,7 @@ impl Runtimes {
                     *sample.totals.tasks.get_or_insert_default() += tasks.alive;
                     sample.totals.groups += tasks.groups_total;
                     sample.totals.members_left_out += tasks.members_left_out;
+                    sample.deadlocks.extend(tasks.deadlocks);
                     for (name, lost) in tasks.losses {
                         lose(&mut sample.losses, &name, lost);
                     }

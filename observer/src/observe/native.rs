@@ -144,7 +144,7 @@ impl Native {
                 sample.totals.threads = read.threads;
                 sample.totals.groups += read.groups_total;
                 sample.totals.members_left_out += read.members_left_out;
-                sample.deadlocks = read.deadlocks;
+                sample.deadlocks.extend(read.deadlocks);
                 lose_all(&mut sample.losses, read.losses);
                 sample.degraded.extend(read.degraded);
             }

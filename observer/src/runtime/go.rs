@@ -208,6 +208,7 @@ impl GoReader {
             alive: pass.goroutines,
             groups_total: report.groups_total,
             members_left_out: report.members_left_out,
+            deadlocks: Vec::new(),
             losses,
             degraded: self.borrowed.iter().cloned().collect(),
         })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::process::code::RuntimeCode;
-use crate::sample::{self, Degraded, Group, GroupId, GroupKind, HeapUsage, Losses, Retained};
+use crate::sample::{self, Deadlock, Degraded, Group, GroupId, GroupKind, HeapUsage, Losses, Retained};
 use crate::symbol::Symbolizer;
 
 /// Looks for a runtime in the process `pid` of observer's PID namespace. `None`: it is not there.
@@ -55,6 +55,8 @@ pub struct Tasks {
     /// Groups, also those that are not in `groups`, and the members of those.
     pub groups_total: u64,
     pub members_left_out: u64,
+    /// Cycles of tasks that wait for each other, where the runtime knows who holds what; else none.
+    pub deadlocks: Vec<Deadlock>,
     pub losses: Losses,
     pub degraded: Vec<Degraded>,
 }

@@ -1,5 +1,6 @@
 //! Memory growth of a real C program by the stacks that touched it: needs root, the eBPF object and a C compiler.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -80,14 +81,16 @@ impl Grower {
     }
 }
 
-/// Bytes, and by which call, of the sites below a function.
+/// Bytes, and by which calls a tenth or more of them, of the sites below a function. A thread that runs it touches its
+/// own stack there, too, and one sample of that stands for as many pages as any.
 fn at(found: &GrowthSites, function: &str) -> (u64, Vec<String>) {
     let sites = found.sites.iter().filter(|site| site.frames.iter().any(|frame| frame.function == function));
-    let mut bytes = 0;
-    let mut via: Vec<String> =
-        sites.inspect(|site| bytes += site.bytes).map(|site| site.via.to_string()).collect();
-    via.sort();
-    via.dedup();
+    let mut by_call: BTreeMap<String, u64> = BTreeMap::new();
+    for site in sites {
+        *by_call.entry(site.via.to_string()).or_default() += site.bytes;
+    }
+    let bytes: u64 = by_call.values().sum();
+    let via = by_call.into_iter().filter(|(_, made)| made * 10 > bytes).map(|(call, _)| call).collect();
     (bytes, via)
 }
 

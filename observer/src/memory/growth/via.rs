@@ -73,12 +73,13 @@ pub(super) fn of(maps: &[Mapping], address: u64, code: &RuntimeCode) -> Via {
 
 /// The open part of an arena is followed by the rest of its reservation, unless all of it is open.
 ///
-/// Below, the kernel may have merged it with a neighbour.
+/// Below, the kernel may have merged it with a neighbour. It grows while the maps are read, in pieces: then the rest
+/// begins behind where the open part is said to end.
 fn is_arena(mapping: &Mapping, next: Option<&Mapping>, address: u64) -> bool {
     let start = address & !(ARENA_BYTES - 1);
     let end = start.saturating_add(ARENA_BYTES);
     let rest = |next: &Mapping| {
-        (next.start, next.end) == (mapping.end, end) && !(next.readable || next.writable || next.is_file())
+        next.start >= mapping.end && next.end == end && !(next.readable || next.writable || next.is_file())
     };
     (mapping.start, mapping.end) == (start, end) || mapping.start <= start && next.is_some_and(rest)
 }
@@ -98,6 +99,8 @@ mod tests {
             7f0000100000-7f0004000000 ---p 00000000 00:00 0 \n\
             7f1000001000-7f1000100000 rw-p 00000000 00:00 0 \n\
             7f2000000000-7f2000100000 rw-p 00000000 00:00 0 [anon: glibc: malloc]\n\
+            7f3000000000-7f3000021000 rw-p 00000000 00:00 0 \n\
+            7f3000043000-7f3004000000 ---p 00000000 00:00 0 \n\
             7ffc00000000-7ffc00100000 rw-p 00000000 00:00 0 [stack]\n",
         );
         let via = |address| of(&maps, address, &RuntimeCode::default());
@@ -108,6 +111,7 @@ mod tests {
         assert_eq!(of(&maps, 0x7f00_0000_5000, &reserves), Via::Mmap, "Go reserves likewise");
         assert_eq!(via(0x7eff_fff0_5000), Via::Mmap, "merged with the arena, but before it");
         assert_eq!(via(0x7f10_0000_5000), Via::Mmap);
+        assert_eq!(via(0x7f30_0000_5000), Via::Mprotect, "read while it grew");
         assert_eq!(via(0x7f20_0000_5000), Via::Mmap);
         assert_eq!(
             (via(0x40_1000), via(0x7ffc_0000_1000), via(0x9999_0000_0000)),

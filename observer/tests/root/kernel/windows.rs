@@ -47,7 +47,7 @@ fn windows_count_short_and_long_waits_alike() {
         (["40", "25", "0", "0"], 0.1),
         (["60", "150", "0", "0"], 0.15),
         (["200", "1500", "0", "0"], 0.15),
-        (["10", "2", "100", "1700"], 0.25),
+        (["40", "2", "100", "1700"], 0.25),
     ];
     let mut targets: Vec<(Target, TargetHandle)> = kinds
         .iter()

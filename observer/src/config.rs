@@ -151,8 +151,8 @@ pub enum Hooks {
 
 fn hooks(raw: &Sampling) -> Result<Hooks, ConfigError> {
     match raw.hooks.as_deref() {
-        None | Some("windows") => Ok(Hooks::Windows),
-        Some("always") => Ok(Hooks::Always),
+        Some("windows") => Ok(Hooks::Windows),
+        None | Some("always") => Ok(Hooks::Always),
         Some(other) => Err(wrong("sampling.hooks", format!("`{other}`; it may be `windows` or `always`"))),
     }
 }

@@ -46,7 +46,11 @@ pub fn switches(clock: Clock, quick: bool) -> Result<Vec<Row>> {
     clock.say("measure", "what a target pays at a context switch above an empty program there");
     let text = printed(&mut command)?;
     let mut rows = Vec::new();
-    for line in text.lines().filter(|line| line.starts_with('|')) {
+    // Rows begin with a number of targets; the table's head does not.
+    let is_row = |line: &&str| {
+        line.strip_prefix("| ").is_some_and(|row| row.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    for line in text.lines().filter(is_row) {
         let mut words = line.trim_matches([' ', '|']).split('|').map(str::trim);
         let (targets, threads) = words.next().zip(words.next()).context("switch_cost printed no row")?;
         let values = |cell: Option<&str>| cell.map_or_else(Vec::new, numbers);

@@ -5,15 +5,18 @@
 //! load on the machine disturbs little. Prints a table in Markdown.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use observer::kernel::features::State;
 use observer::kernel::{KernelOptions, Probes};
+
+#[path = "driven/program.rs"]
+mod program;
+
+use program::{Driven, build};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 7;
@@ -21,42 +24,20 @@ const ROUNDS: usize = 7;
 struct Loop {
     name: &'static str,
     order: &'static str,
-    child: Child,
-    output: BufReader<ChildStdout>,
+    process: Driven,
 }
 
 impl Loop {
     fn start(program: &str, name: &'static str, order: &'static str) -> Result<Self> {
-        let source =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c").join(program).join("main.c");
-        let binary = std::env::temp_dir().join(format!("observer-cost-{}-{program}", std::process::id()));
-        let built = Command::new("cc").args(["-O2", "-pthread", "-o"]).arg(&binary).arg(source).status()?;
-        ensure!(built.success(), "cc {program}");
-        let mut child = Command::new(&binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let binary = build(program)?;
+        let process = Driven::start(&mut Command::new(&binary));
         std::fs::remove_file(&binary)?;
-        let output = BufReader::new(child.stdout.take().context("piped")?);
-        let mut started = Self { name, order, child, output };
-        started.line()?;
-        Ok(started)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line)
+        Ok(Self { name, order, process: process? })
     }
 
     /// Seconds of CPU for one run of the loop.
     fn run(&mut self) -> Result<f64> {
-        writeln!(self.child.stdin.as_mut().context("piped")?, "{}", self.order)?;
-        Ok(self.line()?.trim().parse()?)
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.run(self.order)
     }
 }
 
@@ -95,7 +76,7 @@ fn main() -> Result<()> {
             kernel.add_target(std::process::id())?;
             let mut with = Vec::new();
             for one in &mut loops {
-                let target = kernel.add_target(one.child.id())?;
+                let target = kernel.add_target(one.process.child.id())?;
                 let as_target = one.run()?;
                 kernel.remove_target(&target);
                 with.push([as_target, one.run()?]);
@@ -137,7 +118,7 @@ fn main() -> Result<()> {
         let mut kernel = Probes::load(options)?;
         for one in &mut loops {
             let start = runs();
-            let target = kernel.add_target(one.child.id())?;
+            let target = kernel.add_target(one.process.child.id())?;
             one.run()?;
             kernel.remove_target(&target);
             let middle = runs();

@@ -6,19 +6,23 @@
 //! process. observer is drained as `attach` drains it. Prints a line a scene: the targets, the threads of the one that
 //! is measured, and of each round observer by the empty program and that by nothing.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use observer::kernel::floor::Floor;
 use observer::kernel::{KernelOptions, Probes};
+
+#[path = "driven/program.rs"]
+mod program;
+
+use program::{Driven, build};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 21;
@@ -34,10 +38,7 @@ const SCENES: [(usize, usize); 4] = [(1, 10), (1, 1000), (50, 10), (50, 1000)];
 
 fn main() -> Result<()> {
     let rounds: usize = std::env::var("ROUNDS").map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
-    let binary = std::env::temp_dir().join(format!("observer-switch-cost-{}", std::process::id()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c/pingpong/main.c");
-    let built = Command::new("cc").args(["-O2", "-pthread", "-o"]).arg(&binary).arg(source).status()?;
-    ensure!(built.success(), "cc pingpong");
+    let binary = build("pingpong")?;
     println!(
         "| targets, threads | observer by the empty program | the empty program by nothing |\n|---|---|---|"
     );
@@ -76,8 +77,8 @@ fn scene(binary: &Path, targets: usize, threads: usize, rounds: usize) -> Result
 /// What is measured while it is a target among others and the share of waits that are timed has settled.
 fn observed(game: &mut Game, others: &[Game], measured: impl Fn(&mut Game) -> Result<f64>) -> Result<f64> {
     let mut kernel = Probes::load(&KernelOptions::default())?;
-    for process in others.iter().chain([&*game]) {
-        kernel.add_target(process.child.id())?;
+    for other in others.iter().chain([&*game]) {
+        kernel.add_target(other.process.child.id())?;
     }
     let (kernel, done) = (Mutex::new(kernel), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -134,39 +135,18 @@ fn shown(values: &[f64]) -> String {
     values.iter().map(|value| format!("{value:.3}")).collect::<Vec<_>>().join(" ")
 }
 
+/// Hands turns to and fro between pairs of threads.
 struct Game {
-    child: Child,
-    output: BufReader<ChildStdout>,
+    process: Driven,
 }
 
 impl Game {
     fn start(binary: &Path, pairs: usize) -> Result<Self> {
-        let mut command = Command::new(binary);
-        command.arg(pairs.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let output = BufReader::new(child.stdout.take().context("piped")?);
-        let mut started = Self { child, output };
-        started.line()?;
-        Ok(started)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line)
+        Ok(Self { process: Driven::start(Command::new(binary).arg(pairs.to_string()))? })
     }
 
     /// Seconds of CPU for one run.
     fn run(&mut self) -> Result<f64> {
-        writeln!(self.child.stdin.as_mut().context("piped")?, "{HANDED}")?;
-        Ok(self.line()?.trim().parse()?)
-    }
-}
-
-impl Drop for Game {
-    fn drop(&mut self) {
-        // Both fail only when it is gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.run(HANDED)
     }
 }

@@ -5,16 +5,19 @@
 //! after; CPU time of the process. The hooks are drained as `run` drains them. Prints a line a loop: its name, and the
 //! ratio of each round.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use observer::kernel::{Hooks, KernelOptions, Probes, Windows};
+
+#[path = "driven/program.rs"]
+mod program;
+
+use program::{Driven, build};
 
 /// Or as the environment variable ROUNDS says.
 const ROUNDS: usize = 5;
@@ -54,7 +57,7 @@ fn with_windows(one: &mut Loop, target: bool, time: Duration) -> Result<f64> {
     // Somebody is a target all the time.
     kernel.add_target(std::process::id())?;
     if target {
-        kernel.add_target(one.child.id())?;
+        kernel.add_target(one.process.child.id())?;
     }
     let (kernel, done) = (Mutex::new(kernel), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -74,36 +77,15 @@ fn with_windows(one: &mut Loop, target: bool, time: Duration) -> Result<f64> {
 
 struct Loop {
     order: &'static str,
-    child: Child,
-    output: BufReader<ChildStdout>,
+    process: Driven,
 }
 
 impl Loop {
     fn start(program: &str, order: &'static str) -> Result<Self> {
-        let source =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/targets/c").join(program).join("main.c");
-        let binary = std::env::temp_dir().join(format!("observer-window-{}-{program}", std::process::id()));
-        let built = Command::new("cc").args(["-O2", "-pthread", "-o"]).arg(&binary).arg(source).status()?;
-        ensure!(built.success(), "cc {program}");
-        let child = Command::new(&binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let binary = build(program)?;
+        let process = Driven::start(&mut Command::new(&binary));
         std::fs::remove_file(&binary)?;
-        let mut child = child?;
-        let output = BufReader::new(child.stdout.take().context("piped")?);
-        let mut started = Self { order, child, output };
-        started.line()?;
-        Ok(started)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(line)
-    }
-
-    /// Seconds of CPU for one run of the loop.
-    fn run(&mut self) -> Result<f64> {
-        writeln!(self.child.stdin.as_mut().context("piped")?, "{}", self.order)?;
-        Ok(self.line()?.trim().parse()?)
+        Ok(Self { order, process: process? })
     }
 
     /// The mean of all runs of so long a time.
@@ -111,17 +93,9 @@ impl Loop {
         let begun = Instant::now();
         let (mut sum, mut runs) = (0.0, 0u32);
         while begun.elapsed() < time || runs == 0 {
-            sum += self.run()?;
+            sum += self.process.run(self.order)?;
             runs += 1;
         }
         Ok(sum / f64::from(runs))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        // Both fail only when it is gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

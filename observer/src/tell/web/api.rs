@@ -13,11 +13,12 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use super::documents::{ALERTS_SCHEMA, Alerts, History, TARGETS_SCHEMA, TargetBrief, Targets, rfc3339};
+use super::documents::{ALERTS_SCHEMA, Alerts, History, TARGETS_SCHEMA, TargetBrief, Targets};
 use super::refusal::{answer, error, refusal};
 use super::schema;
 use super::shown::Shown;
 use crate::board::TargetState;
+use crate::tell::alert::message::rfc3339;
 use crate::tell::report::{Snapshot, json};
 
 /// Of a history: enough for a chart on a wide screen.

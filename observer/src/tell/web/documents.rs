@@ -12,6 +12,7 @@ use crate::board::TargetState;
 use crate::diagnose::{Verdict, site};
 use crate::sample::{Group, GroupId, GroupKind, GroupState, Losses, Place, TargetInfo, WaitReason};
 use crate::tell::alert::Notification;
+use crate::tell::alert::message::rfc3339;
 
 pub(crate) const TARGETS_SCHEMA: &str = "observer.targets/1";
 pub(crate) const ALERTS_SCHEMA: &str = "observer.alerts/1";
@@ -166,10 +167,4 @@ pub(crate) struct Alerts {
     #[schemars(extend("const" = ALERTS_SCHEMA))]
     pub schema: &'static str,
     pub alerts: Vec<Notification>,
-}
-
-/// To the second; a time that is none is the beginning of time.
-pub(crate) fn rfc3339(unix_seconds: f64) -> String {
-    // Saturating: a float out of range casts to the nearest number, and NaN to 0.
-    jiff::Timestamp::from_second(unix_seconds as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
